@@ -1,0 +1,84 @@
+// Package httpx is what every HTTP listener of the platform has: time-outs, bounds, request ids, tidy paths, CORS, and an orderly end.
+//
+// It knows nothing of what is served.
+package httpx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Limits of every listener. Bodies that stream have none of these: they are bounded by their handlers.
+const (
+	// headerTimeout bounds the wait for a request's header, so that slow clients hold no connection for ever.
+	headerTimeout  = 10 * time.Second
+	maxHeaderBytes = 64 << 10
+)
+
+// Server is one listener. Use Listen.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+	draining chan struct{}
+	grace    time.Duration
+}
+
+// Config of a listener.
+type Config struct {
+	// Address is host:port; port 0 takes a free one.
+	Address string
+	// KeepAlive is how long an idle connection is kept.
+	KeepAlive time.Duration
+	// Grace is how long requests in progress may take after the end of Run's context.
+	Grace time.Duration
+}
+
+// Listen takes the address. The server answers nothing until Run.
+func Listen(ctx context.Context, cfg Config) (*Server, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Address, err)
+	}
+	return &Server{
+		listener: l, draining: make(chan struct{}), grace: cfg.Grace,
+		http: &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: cfg.KeepAlive, MaxHeaderBytes: maxHeaderBytes},
+	}, nil
+}
+
+// Addr returns the address that was taken.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Draining is closed when the server begins to end, so that requests that wait can answer.
+func (s *Server) Draining() <-chan struct{} { return s.draining }
+
+// Run serves h until ctx ends, then stops accepting, lets the requests in progress finish within the grace time, and returns nil. It
+// returns an error when the listener breaks.
+func (s *Server) Run(ctx context.Context, h http.Handler) error {
+	s.http.Handler = h
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		close(s.draining)
+		return err
+	case <-ctx.Done():
+	}
+	close(s.draining)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
+	defer cancel()
+	if err := s.http.Shutdown(grace); err != nil {
+		_ = s.http.Close() // the grace time is over: cut what is left
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close gives the address back without having served.
+func (s *Server) Close() { _ = s.listener.Close() }

@@ -1,0 +1,95 @@
+package installation_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"opensandbox/libs/installation"
+)
+
+func TestOpenKeepsIDAndKey(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	first, err := installation.Open(dir, "/some/store.db", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := installation.Open(dir, "/another/store.db", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.ID() == "" || first.ID() != second.ID() || first.Token("a", 1) != second.Token("a", 1) {
+		t.Errorf("id %q then %q, same token: %v", first.ID(), second.ID(), first.Token("a", 1) == second.Token("a", 1))
+	}
+	info, err := os.Stat(filepath.Join(dir, "installation.key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: %v, %v; want mode 0600", info.Mode(), err)
+	}
+	if _, err := installation.Open(dir, "x", "another"); err == nil || !strings.Contains(err.Error(), first.ID()) {
+		t.Errorf("another id must be refused and name the kept one: %v", err)
+	}
+}
+
+func TestTokensDiffer(t *testing.T) {
+	t.Parallel()
+	a, err := installation.Open(t.TempDir(), "s", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := installation.Open(t.TempDir(), "s", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, tok := range []string{a.Token("x", 1), a.Token("x", 2), a.Token("y", 1), a.Token("x1", 1), b.Token("x", 1)} {
+		if len(tok) != 43 || seen[tok] {
+			t.Errorf("token %q: length %d, seen before: %v", tok, len(tok), seen[tok])
+		}
+		seen[tok] = true
+	}
+}
+
+func TestOpenAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	toks := make([]string, 8)
+	for i := range toks {
+		wg.Go(func() {
+			in, err := installation.Open(dir, "s", "")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			toks[i] = in.ID() + in.Token("x", 1)
+		})
+	}
+	wg.Wait()
+	for _, tok := range toks[1:] {
+		if tok != toks[0] {
+			t.Fatalf("racing starts disagree: %q and %q", tok, toks[0])
+		}
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"", "UPPER", "-a", "a-", "a_b", strings.Repeat("a", 41), "a\n"} {
+		if _, err := installation.New(id, make([]byte, 32)); err == nil {
+			t.Errorf("id %q was taken", id)
+		}
+	}
+	if _, err := installation.New("a", make([]byte, 31)); err == nil {
+		t.Error("a short key was taken")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "installation.key"), []byte("zz"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := installation.Open(dir, "s", ""); err == nil {
+		t.Error("a broken key file was taken")
+	}
+}

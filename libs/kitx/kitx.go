@@ -1,0 +1,174 @@
+// Package kitx is the glue between typed use cases and HTTP, on go-kit's endpoint and transport. It is the only package that imports
+// go-kit. A route costs one line: Route(kit, "DELETE /things/{id}", Op("DeleteThing", 204), decode, use).
+//
+// It knows nothing of what the routes are about.
+package kitx
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/go-kit/kit/endpoint"
+	kithttp "github.com/go-kit/kit/transport/http"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"opensandbox/libs/fault"
+)
+
+// Kit collects routes and serves them. Routes are added before it serves.
+type Kit struct {
+	mux      *http.ServeMux
+	log      *slog.Logger
+	requests *prometheus.HistogramVec
+}
+
+// New returns a Kit without routes. Its metrics are registered with reg.
+func New(log *slog.Logger, reg prometheus.Registerer) (*Kit, error) {
+	k := &Kit{mux: http.NewServeMux(), log: log, requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "opensandbox_http_request_duration_seconds", Help: "Duration of API requests by operation and status.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+	}, []string{"operation", "status"})}
+	if err := reg.Register(k.requests); err != nil {
+		return nil, fmt.Errorf("register request metrics: %w", err)
+	}
+	return k, nil
+}
+
+// OpInfo names an operation and the status of its success.
+type OpInfo struct {
+	Name   string
+	Status int
+}
+
+// Op returns an OpInfo. Names come from a closed set: they are labels of metrics.
+func Op(name string, status int) OpInfo { return OpInfo{name, status} }
+
+// None is the request or response of an operation that has none. As a response it is written as an empty body with Content-Length 0,
+// which some published clients insist on.
+type None struct{}
+
+// Route adds an operation: decode turns the request into Req, do is the use case, and its result is written as JSON. Errors of both go
+// through WriteError. A panic of either is logged and answered with 500.
+func Route[Req, Resp any](k *Kit, pattern string, op OpInfo, decode func(context.Context, *http.Request) (Req, error), do func(context.Context, Req) (Resp, error)) {
+	var ep endpoint.Endpoint = func(ctx context.Context, request any) (any, error) { return do(ctx, request.(Req)) }
+	server := kithttp.NewServer(ep,
+		func(ctx context.Context, r *http.Request) (any, error) { return decode(ctx, r) },
+		func(_ context.Context, w http.ResponseWriter, response any) error {
+			return write(w, op.Status, response)
+		},
+		kithttp.ServerErrorEncoder(func(ctx context.Context, err error, w http.ResponseWriter) {
+			k.fail(ctx, op, err)
+			WriteError(w, err)
+		}),
+		kithttp.ServerErrorHandler(silent{}),
+	)
+	k.mux.Handle(pattern, k.observe(op, server))
+}
+
+// silent is go-kit's error handler: errors are logged where they are encoded, once.
+type silent struct{}
+
+func (silent) Handle(context.Context, error) {}
+
+// fail logs what a client is not told. Only our own faults are loud.
+func (k *Kit) fail(ctx context.Context, op OpInfo, err error) {
+	level := slog.LevelDebug
+	if status(err) >= http.StatusInternalServerError && !fault.Is(err, fault.Unsupported) && !errors.Is(err, context.Canceled) {
+		level = slog.LevelError
+	}
+	k.log.Log(ctx, level, "request failed", "operation", op.Name, "error", err)
+}
+
+func (k *Kit) observe(op OpInfo, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		seen := &statusWriter{ResponseWriter: w}
+		defer func() {
+			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the documented way to recognise it
+				k.log.ErrorContext(r.Context(), "panic", "operation", op.Name, "panic", p, "stack", string(debug.Stack()))
+				if seen.status == 0 {
+					WriteError(seen, fault.New(fault.Internal, "internal error"))
+				}
+			}
+			k.requests.WithLabelValues(op.Name, strconv.Itoa(seen.status)).Observe(time.Since(began).Seconds())
+			k.log.DebugContext(r.Context(), "request", "operation", op.Name, "method", r.Method, "path", r.URL.Path, "status", seen.status, "took", time.Since(began))
+		}()
+		next.ServeHTTP(seen, r)
+	})
+}
+
+// ServeHTTP serves the routes. Paths and methods without a route get the envelope, never the mux's text.
+func (k *Kit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, pattern := k.mux.Handler(r)
+	if pattern != "" {
+		k.mux.ServeHTTP(w, r)
+		return
+	}
+	probe := &headerOnly{header: http.Header{}}
+	h.ServeHTTP(probe, r)
+	if probe.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", probe.header.Get("Allow"))
+		WriteError(w, fault.Newf(fault.MethodNotAllowed, "%s is not allowed here; allowed: %s", r.Method, probe.header.Get("Allow")))
+		return
+	}
+	WriteError(w, fault.New(fault.NotFound, "there is no such route"))
+}
+
+func write(w http.ResponseWriter, code int, response any) error {
+	if _, none := response.(None); none {
+		if code != http.StatusNoContent {
+			w.Header().Set("Content-Length", "0")
+		}
+		w.WriteHeader(code)
+		return nil
+	}
+	body, err := json.Marshal(response)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	_, _ = w.Write(body) // the client may have gone
+	return nil
+}
+
+// statusWriter remembers the status. Unwrap keeps http.ResponseController working.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (s *statusWriter) WriteHeader(code int) {
+	if s.status == 0 {
+		s.status = code
+	}
+	s.ResponseWriter.WriteHeader(code)
+}
+
+func (s *statusWriter) Write(b []byte) (int, error) {
+	if s.status == 0 {
+		s.status = http.StatusOK
+	}
+	return s.ResponseWriter.Write(b)
+}
+
+func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// headerOnly takes what the mux would have answered without sending it.
+type headerOnly struct {
+	header http.Header
+	status int
+}
+
+func (h *headerOnly) Header() http.Header         { return h.header }
+func (h *headerOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (h *headerOnly) WriteHeader(code int)        { h.status = code }

@@ -1,0 +1,214 @@
+package sandbox
+
+import (
+	"context"
+	"time"
+)
+
+// New is a create: everything that a record starts with.
+type New struct {
+	ID       ID
+	Tenant   string
+	Spec     Spec
+	Metadata map[string]string
+	// Accepted is true when the client gets the id without waiting.
+	Accepted bool
+}
+
+// Failure is why no node was found.
+type Failure struct {
+	Reason, Message string
+	// RetainFor is how long the failed record is shown to a client that holds its id.
+	RetainFor time.Duration
+}
+
+// Candidate is a node that the scheduler would choose, with the limits that the store checks again while it reserves.
+// A zero limit means none.
+type Candidate struct {
+	Node     string
+	Capacity Resources
+	// MaxSandboxes bounds the number of placed sandboxes.
+	MaxSandboxes int
+	// PortMin and PortMax bound the leased ports, both inclusive.
+	PortMin, PortMax int
+}
+
+// PlaceRequest asks for the first candidate that fits.
+type PlaceRequest struct {
+	ID         ID
+	Candidates []Candidate
+	// Ports are the container ports that need a port of the node.
+	Ports []int
+	// Reserve is taken from the node's capacity.
+	Reserve Resources
+}
+
+// Report is what an agent saw of a sandbox.
+type Report struct {
+	ID      ID
+	Node    string
+	Epoch   uint64
+	Session uint64
+	// Generation is the one that the agent has finished with; a progress message repeats the last one.
+	Generation uint64
+	State      State
+	Reason     string
+	Message    string
+	// Started says that the entry point has run, for an end that came before anyone saw it running.
+	Started  bool
+	ExitCode *int
+	// Addresses, if empty, leave the known ones.
+	Addresses Addresses
+	// RetainFor is how long a failed create is shown, from now on.
+	RetainFor time.Duration
+}
+
+// PortSwap asks for another port of the node in place of one that turned out to be taken by somebody else.
+type PortSwap struct {
+	ID            ID
+	Node          string
+	Epoch         uint64
+	Session       uint64
+	ContainerPort int
+	// Taken is the leased port that could not be bound. It is not leased again for PortQuarantine.
+	Taken int
+	// PortMin and PortMax bound the new port, both inclusive.
+	PortMin, PortMax int
+}
+
+// PortQuarantine is how long a port that somebody else has bound is not leased.
+const PortQuarantine = 10 * time.Minute
+
+// Cleaned says that an agent has removed all that it made for one epoch of a sandbox.
+type Cleaned struct {
+	ID      ID
+	Node    string
+	Epoch   uint64
+	Session uint64
+}
+
+// Query selects records for a list. Order: newest first, then by id descending.
+type Query struct {
+	Tenant string
+	// States, if not empty, are alternatives.
+	States []State
+	// Metadata must all match.
+	Metadata map[string]string
+	// Offset and Limit select the page; Limit is 1 or more.
+	Offset, Limit int
+}
+
+// Page is one page of a list.
+type Page struct {
+	Items []Record
+	// Total counts all records that match.
+	Total int
+}
+
+// Intents is how the api changes what shall be. Every method is one guarded step of the store, takes effect wholly or not at
+// all, and may be called concurrently from any number of processes. Unknown ids give ErrNotFound.
+type Intents interface {
+	// Insert adds a record at the store's time. fault.Conflict when the id exists.
+	Insert(ctx context.Context, n New) (Record, error)
+	// Accept notes that a client is about to get the id. ErrStopping if the record is Gone or a failed create.
+	Accept(ctx context.Context, id ID) (Record, error)
+	// SetDesired sets Running or Paused. ErrStopping if Gone or over, ErrStale if the generation is another.
+	SetDesired(ctx context.Context, id ID, d Desired, ifGeneration uint64) (Record, error)
+	// SetGone sets Gone, or leaves it; a record that holds nothing is ended. It never fails on a record that exists.
+	SetGone(ctx context.Context, id ID, reason string) (Record, error)
+	// Renew moves the deadline to at.
+	Renew(ctx context.Context, id ID, at time.Time) (Record, error)
+	// PatchMetadata merges; nil removes a key.
+	PatchMetadata(ctx context.Context, id ID, patch map[string]*string) (Record, error)
+}
+
+// Placements is how the scheduler gives sandboxes to nodes.
+type Placements interface {
+	// Unplaced returns up to max records that need a node, oldest first.
+	Unplaced(ctx context.Context, max int) ([]Record, error)
+	// Place reserves amounts and ports on the first candidate that fits and gives the sandbox to it, all in one step. Candidates
+	// that are unknown, draining or without a live lease do not fit. ErrStale if the record is not unplaced; fault.Unavailable
+	// with ReasonNoCapacity as code when nothing fits, with a text that says what was short.
+	Place(ctx context.Context, p PlaceRequest) (Record, error)
+	// FailUnplaced gives up. ErrStale if the record is not unplaced.
+	FailUnplaced(ctx context.Context, id ID, f Failure) (Record, error)
+}
+
+// Deadlines is what makes sandboxes end in time, and what repairs the work of processes that died.
+type Deadlines interface {
+	// ExpireDue sets up to max records Gone(expired) that are due by the earlier of notAfter and the store's clock, and returns
+	// them. Calling it twice, or from two places, is harmless.
+	ExpireDue(ctx context.Context, notAfter time.Time, max int) ([]ID, error)
+	// NextDeadline returns the earliest deadline of a record that is not Gone.
+	NextDeadline(ctx context.Context) (at time.Time, ok bool, err error)
+	// Attention returns up to max records whose AttentionAt has come by the store's clock, and the next such time (zero: none).
+	Attention(ctx context.Context, max int) (due []Record, next time.Time, err error)
+	// Purge forgets up to max records that ended before the store's time minus age, and returns how many.
+	Purge(ctx context.Context, age time.Duration, max int) (int, error)
+}
+
+// Observations is how the agent of a node learns what to do and says what it did. Methods that name a session give ErrStale when
+// it is not the node's present one.
+type Observations interface {
+	// Work returns up to max ids on the node that need work, oldest change first.
+	Work(ctx context.Context, node string, max int) ([]ID, error)
+	// OnNode returns all records that are placed on the node and not released.
+	OnNode(ctx context.Context, node string) ([]Record, error)
+	// Report takes in what the agent saw.
+	Report(ctx context.Context, r Report) (Record, error)
+	// SwapPort leases another port. fault.Unavailable with ReasonNoCapacity as code when none is free.
+	SwapPort(ctx context.Context, s PortSwap) (Record, error)
+	// Cleaned frees all amounts and ports of (id, epoch), also of an older epoch, and ends the record if it is Gone and the epoch
+	// is the present one. Repeating it, or naming an unknown id, is harmless.
+	Cleaned(ctx context.Context, c Cleaned) error
+	// Unmirrored returns up to max records of the node that changed since Mirrored was told their version.
+	Unmirrored(ctx context.Context, node string, max int) ([]Record, error)
+	// Mirrored notes that these versions have reached the node's disk.
+	Mirrored(ctx context.Context, node string, versions map[ID]uint64) error
+}
+
+// Queries reads. Records are copies: callers may change them.
+type Queries interface {
+	// Get returns a record by id for the system, ended ones too. ErrNotFound otherwise.
+	Get(ctx context.Context, id ID) (Record, error)
+	// List returns visible records.
+	List(ctx context.Context, q Query) (Page, error)
+	// Incarnation returns when this store was made: what is older than it and has no record may belong to an earlier one.
+	Incarnation(ctx context.Context) (time.Time, error)
+	// Now returns the store's time.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// Topic names what a hint is about.
+type Topic string
+
+// The topics that do not depend on a record or node.
+const (
+	// TopicPlacement: a record needs a node.
+	TopicPlacement Topic = "placement"
+	// TopicDeadline: the earliest deadline or attention time may have moved forward.
+	TopicDeadline Topic = "deadline"
+)
+
+// RecordTopic is about the state of one sandbox. Renewals and metadata patches are not hinted.
+func RecordTopic(id ID) Topic { return Topic("record:" + string(id)) }
+
+// WorkTopic is about new work on a node.
+func WorkTopic(node string) Topic { return Topic("work:" + node) }
+
+// Hints tells that something may have changed. Hints are sent after the commit, are coalesced, and may be lost or spurious: a
+// subscriber subscribes, then reads, and reads again from time to time without any hint.
+type Hints interface {
+	// Subscribe returns a channel that gets a value after a change of topic. cancel frees it and must be called.
+	Subscribe(t Topic) (changed <-chan struct{}, cancel func())
+}
+
+// Store is all of it, for those who build or test a store.
+type Store interface {
+	Intents
+	Placements
+	Deadlines
+	Observations
+	Queries
+	Hints
+}

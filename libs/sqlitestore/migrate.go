@@ -1,0 +1,151 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"opensandbox/libs/fault"
+)
+
+//go:embed migrations/*.sql
+var embedded embed.FS
+
+// The version of our schema is kept in a table of ours and not in user_version: the default file can be the one of OpenSandbox's
+// own server, and that number belongs to whoever made the file.
+const (
+	metaTable       = `CREATE TABLE IF NOT EXISTS osb_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`
+	keySchema       = "schema_version"
+	keyIncarnation  = "incarnation"
+	keyInstallation = "installation"
+)
+
+// migration is one step forward; its number is the version that it leads to.
+type migration struct {
+	version int
+	script  string
+}
+
+// loadMigrations reads NNNN_name.sql files. They are numbered from 1 without a gap.
+func loadMigrations(from fs.FS) ([]migration, error) {
+	names, err := fs.Glob(from, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	var out []migration
+	for i, name := range names {
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		version, err := strconv.Atoi(number)
+		if err != nil || version != i+1 {
+			return nil, fmt.Errorf("migration %s should have the number %04d", name, i+1)
+		}
+		script, err := fs.ReadFile(from, name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, migration{version: version, script: string(script)})
+	}
+	return out, nil
+}
+
+// migrate brings the schema to the newest version, after a copy of a file that held anything. A newer schema is refused.
+func migrate(ctx context.Context, conn *sql.Conn, file string, steps []migration, now time.Time) error {
+	have, tables, err := schemaVersion(ctx, conn)
+	if err != nil {
+		return err
+	}
+	switch want := len(steps); {
+	case have > want:
+		return fault.Newf(fault.Conflict, "the store %s has schema version %d; this program knows versions up to %d: use a newer program, or the copy %s.bak-v%d if there is one",
+			file, have, want, file, want)
+	case have == want:
+		return nil
+	}
+	if tables > 0 {
+		if err := backup(ctx, conn, fmt.Sprintf("%s.bak-v%d", file, have)); err != nil {
+			return fmt.Errorf("copy %s before the change of its schema: %w", file, err)
+		}
+	}
+	if err := apply(ctx, conn, steps[have:], now); err != nil {
+		return fmt.Errorf("change the schema of %s from version %d to %d: %w", file, have, len(steps), err)
+	}
+	return nil
+}
+
+// schemaVersion returns the version of our schema, 0 for none, and the number of tables of anyone.
+func schemaVersion(ctx context.Context, conn *sql.Conn) (version, tables int, err error) {
+	var ours int
+	err = conn.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(name = 'osb_meta'), 0) FROM sqlite_schema WHERE type = 'table'`).Scan(&tables, &ours)
+	if err != nil || ours == 0 {
+		return 0, tables, err
+	}
+	var text string
+	err = conn.QueryRowContext(ctx, `SELECT value FROM osb_meta WHERE key = ?`, keySchema).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, tables, nil
+	}
+	if err != nil {
+		return 0, tables, err
+	}
+	version, err = strconv.Atoi(text)
+	return version, tables, err
+}
+
+// backup writes a consistent copy of the whole file. An older copy of the same version is replaced, by a rename.
+func backup(ctx context.Context, conn *sql.Conn, name string) error {
+	temporary := name + ".tmp"
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// VACUUM INTO takes an empty file as it is, with its mode.
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, `VACUUM INTO ?`, temporary); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return os.Rename(temporary, name)
+}
+
+// apply runs the steps in one transaction: all of them or none.
+func apply(ctx context.Context, conn *sql.Conn, steps []migration, now time.Time) (err error) {
+	if _, err := conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_, rollback := conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
+			err = errors.Join(err, rollback)
+		}
+	}()
+	if _, err := conn.ExecContext(ctx, metaTable); err != nil {
+		return err
+	}
+	for _, step := range steps {
+		if _, err := conn.ExecContext(ctx, step.script); err != nil {
+			return fmt.Errorf("step %d: %w", step.version, err)
+		}
+	}
+	const set = `INSERT INTO osb_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
+	if _, err := conn.ExecContext(ctx, set, keySchema, strconv.Itoa(steps[len(steps)-1].version)); err != nil {
+		return err
+	}
+	const setOnce = `INSERT INTO osb_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING`
+	if _, err := conn.ExecContext(ctx, setOnce, keyIncarnation, now.Format(time.RFC3339Nano)); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, `COMMIT`)
+	return err
+}

@@ -1,0 +1,234 @@
+package httpapi
+
+import (
+	"strings"
+	"time"
+
+	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
+	"opensandbox/services/api/internal/usecase"
+)
+
+// Bounds and names of OpenSandbox 1.1.1.
+const (
+	minTimeout      = 60 * time.Second
+	maxTimeout      = 100 * 365 * 24 * time.Hour
+	extensionPrefix = "opensandbox.extensions."
+	egressEnvPrefix = "OPENSANDBOX_EGRESS_"
+	lifecycleEnv    = "OPENSANDBOX_LIFECYCLE"
+)
+
+// parseCreate turns the body of a create into a request. All faulty fields are reported together; after them come the fields that
+// are well-formed and ask for what this server cannot do: never silently ignored, since a sandbox that is less isolated than its
+// owner believes is worse than none.
+func parseCreate(body []byte) (usecase.CreateRequest, error) {
+	f, err := parseForm(body)
+	if err != nil {
+		return usecase.CreateRequest{}, err
+	}
+	req := usecase.CreateRequest{Metadata: f.plainTexts("metadata")}
+	if err := checkSources(f); err != nil {
+		return usecase.CreateRequest{}, err
+	}
+	req.Spec.Image = parseImage(f)
+	req.Spec.Entrypoint = parseEntrypoint(f)
+	req.Spec.Env = parseEnv(f)
+	req.Spec.Timeout = parseTimeout(f)
+	limits := f.plainTexts("resourceLimits")
+	if !f.present("resourceLimits") {
+		f.blame("resourceLimits", `required; use {} for none`)
+	}
+	requests := f.plainTexts("resourceRequests")
+	extensions := f.plainTexts("extensions")
+	checkFlags(f)
+	if err := f.err(); err != nil {
+		return usecase.CreateRequest{}, err
+	}
+	if err := checkUnsupported(f, limits); err != nil {
+		return usecase.CreateRequest{}, err
+	}
+	if req.Spec.Extensions, err = parseExtensions(extensions); err != nil {
+		return usecase.CreateRequest{}, err
+	}
+	if req.Spec.Limits, err = parseResources(limits); err != nil {
+		return usecase.CreateRequest{}, err
+	}
+	req.Spec.Requests, err = parseResources(requests)
+	return req, err
+}
+
+// checkSources deals with the sources of a sandbox other than an image.
+func checkSources(f form) error {
+	if id, _ := f.str("templateId"); strings.TrimSpace(id) != "" {
+		return missing("templateId", "templates")
+	}
+	if ext := f.texts("extensions"); ext["poolRef"] != nil && strings.TrimSpace(*ext["poolRef"]) != "" {
+		return fault.New(fault.Invalid, "extensions.poolRef is not supported on the docker runtime").WithCode("SANDBOX::UNSUPPORTED_POOL_REF")
+	}
+	if id, _ := f.str("snapshotId"); strings.TrimSpace(id) != "" {
+		if f.present("image") {
+			return fault.New(fault.Invalid, "image and snapshotId exclude each other").
+				WithDetails(fault.Detail{Field: "snapshotId", Problem: "must not be given together with image"})
+		}
+		return missing("snapshotId", "snapshots")
+	}
+	return nil
+}
+
+func parseImage(f form) string {
+	img, ok := f.object("image")
+	if !ok {
+		if !f.present("image") {
+			f.blame("image", `required: an object with uri, such as {"uri":"python:3.11"}`)
+		}
+		return ""
+	}
+	uri, _ := img.str("uri")
+	if strings.TrimSpace(uri) == "" {
+		img.blame("uri", "required: the reference of an image")
+	}
+	if auth, ok := img.object("auth"); ok {
+		for _, k := range []string{"username", "password"} {
+			if _, ok := auth.str(k); !ok {
+				auth.blame(k, "required: a string")
+			}
+		}
+	}
+	return strings.TrimSpace(uri)
+}
+
+func parseEntrypoint(f form) []string {
+	if !f.present("entrypoint") {
+		f.blame("entrypoint", "required: an array with the command and its arguments")
+		return nil
+	}
+	ep := f.strings("entrypoint")
+	if len(ep) == 0 || strings.TrimSpace(ep[0]) == "" {
+		f.blame("entrypoint", "must name a command")
+	}
+	for _, arg := range ep {
+		if strings.ContainsRune(arg, 0) {
+			f.blame("entrypoint", "must not contain NUL characters")
+			break
+		}
+	}
+	return ep
+}
+
+func parseEnv(f form) map[string]string {
+	in := f.texts("env")
+	out := make(map[string]string, len(in))
+	for k, v := range in {
+		switch {
+		case k == "" || strings.ContainsAny(k, "=\x00"):
+			f.blame("env["+clip(k)+"]", "a name must not be empty nor contain = or NUL")
+		case k == lifecycleEnv:
+			f.blame("env["+k+"]", "the name is reserved for the system")
+		case strings.HasPrefix(k, egressEnvPrefix):
+			f.blame("env["+clip(k)+"]", "settings of the egress sidecar need networkPolicy, which this server does not support yet")
+		case v == nil: // null drops the entry
+		case strings.ContainsRune(*v, 0):
+			f.blame("env["+clip(k)+"]", "a value must not contain NUL")
+		default:
+			out[k] = *v
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// parseTimeout returns 0 for a sandbox without a deadline: no timeout, or null.
+func parseTimeout(f form) time.Duration {
+	n, ok := f.integer("timeout")
+	if !ok {
+		return 0
+	}
+	if n < int64(minTimeout.Seconds()) || n > int64(maxTimeout.Seconds()) {
+		f.blame("timeout", "expected at least 60 seconds and at most 100 years; leave it out for no deadline")
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// checkFlags looks at the types of the fields whose values decide in checkUnsupported.
+func checkFlags(f form) {
+	f.boolean("secureAccess")
+	if cp, ok := f.object("credentialProxy"); ok {
+		cp.boolean("enabled")
+	}
+	if f.present("networkPolicy") {
+		f.object("networkPolicy")
+	}
+	var volumes []any
+	f.decode("volumes", &volumes, "expected an array of volumes")
+}
+
+func checkUnsupported(f form, limits map[string]string) error {
+	var volumes []any
+	f.decode("volumes", &volumes, "")
+	img, _ := f.object("image")
+	cp, _ := f.object("credentialProxy")
+	_, gpu := limits["gpu"]
+	for _, u := range []struct {
+		asked       bool
+		field, what string
+	}{
+		{f.present("networkPolicy"), "networkPolicy", "network policies"},
+		{cp.fields != nil && cp.boolean("enabled"), "credentialProxy", "the credential proxy"},
+		{f.boolean("secureAccess"), "secureAccess", "secure access"},
+		{f.present("lifecycle"), "lifecycle", "lifecycle hooks"},
+		{f.present("platform"), "platform", "the choice of a platform"},
+		{len(volumes) > 0, "volumes", "volumes"},
+		{img.present("auth"), "image.auth", "registry credentials in a request"},
+		{gpu, "resourceLimits.gpu", "GPUs"},
+	} {
+		if u.asked {
+			return missing(u.field, u.what)
+		}
+	}
+	return nil
+}
+
+// missing is the answer to a field of OpenSandbox 1.1.1 that this server does not support yet.
+func missing(field, what string) error {
+	return fault.Newf(fault.Invalid, "%s: %s are not supported by this server yet", field, what).WithCode(sandbox.CodeInvalidParameter).
+		WithDetails(fault.Detail{Field: field, Problem: "not supported yet"})
+}
+
+// parseExtensions keeps what is handed back to clients. Unknown keys are ignored, as in OpenSandbox 1.1.1.
+func parseExtensions(in map[string]string) (map[string]string, error) {
+	var out map[string]string
+	for k, v := range in {
+		switch {
+		case k == "access.renew.extend.seconds":
+			return nil, missing("extensions["+k+"]", "renewals on access")
+		case k == "bootstrap.execd.isolation" && v == "enable":
+			return nil, fault.New(fault.Forbidden, "extensions[bootstrap.execd.isolation] gives a sandbox more privileges, which the operator of this server has not allowed; no configuration key allows it yet")
+		case strings.HasPrefix(k, extensionPrefix):
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[k] = v
+		}
+	}
+	return out, nil
+}
+
+// parseResources parses cpu and memory. Other keys are ignored, as in OpenSandbox 1.1.1.
+func parseResources(in map[string]string) (sandbox.Resources, error) {
+	var r sandbox.Resources
+	var err error
+	if s, ok := in["memory"]; ok {
+		if r.Memory, err = sandbox.ParseMemory(s); err != nil {
+			return r, err
+		}
+	}
+	if s, ok := in["cpu"]; ok {
+		if r.CPU, err = sandbox.ParseCPU(s); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,12 @@
+module opensandbox/services/execd
+
+go 1.26.0
+
+require (
+	github.com/google/go-cmp v0.7.0
+	go.uber.org/goleak v1.3.0
+	golang.org/x/sys v0.49.0
+	opensandbox/libs v0.0.0
+)
+
+replace opensandbox/libs => ../../libs

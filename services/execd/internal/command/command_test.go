@@ -1,0 +1,217 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"opensandbox/services/execd/internal/reap"
+)
+
+// reaper is the only one of the test process: it collects every child.
+var reaper *reap.Reaper
+
+func TestMain(m *testing.M) {
+	reaper = reap.New()
+	code := m.Run()
+	reaper.Close()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			os.Stderr.WriteString(err.Error())
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func manager(t *testing.T) (*Manager, string) {
+	t.Helper()
+	dir := t.TempDir()
+	m := New(Config{
+		Starter: reaper, Env: os.Environ(), OutputDirs: []string{filepath.Join(dir, "out")},
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	t.Cleanup(m.Close)
+	return m, dir
+}
+
+// recorder keeps what a command says; refuse makes Output fail.
+type recorder struct {
+	mu     sync.Mutex
+	id     string
+	out    bytes.Buffer
+	lines  int
+	refuse error
+}
+
+func (r *recorder) Started(id string) { r.id = id }
+
+func (r *recorder) Output(_ string, lines [][]byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range lines {
+		r.out.Write(l)
+		r.lines++
+	}
+	return r.refuse
+}
+
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		in   string
+		want []string
+		rest int
+	}{
+		{"", nil, 0}, {"abc", nil, 0}, {"a\n", []string{"a\n"}, 2}, {"a\r\nb", []string{"a\r\n"}, 3}, {"a\rb\n", []string{"a\r", "b\n"}, 4},
+		{"\n\n", []string{"\n", "\n"}, 2}, {"\r", []string{"\r"}, 1}, {"\r\r\n\nx", []string{"\r", "\r\n", "\n"}, 4}, {"a\n\rb", []string{"a\n", "\r"}, 3},
+	}
+	for _, tt := range tests {
+		lines, rest := split(nil, []byte(tt.in), 0)
+		var got []string
+		for _, l := range lines {
+			got = append(got, string(l))
+		}
+		if d := cmp.Diff(tt.want, got); d != "" || rest != tt.rest {
+			t.Errorf("split(%q) rest %d, want %d (-want +got):\n%s", tt.in, rest, tt.rest, d)
+		}
+	}
+}
+
+func FuzzSplit(f *testing.F) {
+	f.Add([]byte("a\r\n\rb\nc"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		lines, rest := split(nil, b, 0)
+		if got := append(bytes.Join(lines, nil), b[rest:]...); !bytes.Equal(got, b) {
+			t.Errorf("%q comes back as %q", b, got)
+		}
+		for _, l := range lines {
+			body := strings.TrimSuffix(strings.TrimSuffix(string(l), "\n"), "\r")
+			if strings.ContainsAny(body, "\r\n") || len(body) == len(l) {
+				t.Errorf("%q is not one line", l)
+			}
+		}
+		if bytes.ContainsAny(b[rest:], "\r\n") {
+			t.Errorf("the rest %q holds a line end", b[rest:])
+		}
+	})
+}
+
+func TestLongLineIsCut(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t)
+	r := &recorder{}
+	res, err := m.Foreground(t.Context(), &Request{Command: "head -c 9000000 /dev/zero; echo"}, r)
+	if err != nil || res.Code != 0 || r.out.Len() != 9000001 || r.lines != 3 {
+		t.Errorf("got %+v %v, %d bytes in %d lines, want 9000001 in 3", res, err, r.out.Len(), r.lines)
+	}
+}
+
+func TestRefusingSinkDoesNotStopTheCommand(t *testing.T) {
+	t.Parallel()
+	m, dir := manager(t)
+	done := filepath.Join(dir, "done")
+	res, err := m.Foreground(t.Context(), &Request{Command: "seq 1 100000; : > " + done}, &recorder{refuse: errors.New("gone")})
+	if err != nil || res.Code != 0 {
+		t.Errorf("got %+v %v", res, err)
+	}
+	if _, err := os.Stat(done); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCancelledForegroundGoesOn(t *testing.T) {
+	t.Parallel()
+	m, dir := manager(t)
+	gate, done := filepath.Join(dir, "gate"), filepath.Join(dir, "done")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := &recorder{}
+	_, err := m.Foreground(ctx, &Request{Command: "while [ ! -e " + gate + " ]; do sleep 0.01; done; : > " + done}, r)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if st, err := m.Status(r.id); err != nil || !st.Running {
+		t.Errorf("got %+v %v, want it running", st, err)
+	}
+	if err := os.WriteFile(gate, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for st, _ := m.Status(r.id); st.Running; st, _ = m.Status(r.id) {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := os.Stat(done); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	m, dir := manager(t)
+	out := filepath.Join(dir, "out")
+	old, running := &recorder{}, &recorder{}
+	if _, err := m.Background(&Request{Command: "echo x"}, old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Background(&Request{Command: "sleep 1000"}, running); err != nil {
+		t.Fatal(err)
+	}
+	for st, _ := m.Status(old.id); st.Running; st, _ = m.Status(old.id) {
+		time.Sleep(time.Millisecond)
+	}
+	stray := filepath.Join(out, "earlier.output")
+	if err := os.WriteFile(stray, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.Purge(time.Now().Add(Retention - time.Minute))
+	if _, err := m.Status(old.id); err != nil {
+		t.Errorf("gone before its time: %v", err)
+	}
+	m.Purge(time.Now().Add(Retention + time.Minute))
+	if _, err := m.Status(old.id); err == nil {
+		t.Error("still known after the retention time")
+	}
+	if st, err := m.Status(running.id); err != nil || !st.Running {
+		t.Errorf("a running command was forgotten: %v", err)
+	}
+	names, err := os.ReadDir(out)
+	if err != nil || len(names) != 1 || names[0].Name() != running.id+outputSuffix {
+		t.Errorf("files left: %v %v, want only that of the running command", names, err)
+	}
+}
+
+func TestNoOutputDirectory(t *testing.T) {
+	t.Parallel()
+	m := New(Config{Starter: reaper, Env: os.Environ(), OutputDirs: []string{"/proc/no", "/sys/no"}, Log: slog.New(slog.DiscardHandler)})
+	defer m.Close()
+	if _, err := m.Background(&Request{Command: "true"}, &recorder{}); err == nil || !strings.Contains(err.Error(), "no directory for command output") {
+		t.Errorf("got %v, want a clear error", err)
+	}
+}
+
+func TestClosedManagerRefuses(t *testing.T) {
+	t.Parallel()
+	m := New(Config{Starter: reaper, Env: os.Environ(), Log: slog.New(slog.DiscardHandler)})
+	m.Close()
+	if _, err := m.Foreground(t.Context(), &Request{Command: "true"}, &recorder{}); err == nil {
+		t.Error("a closed manager runs commands")
+	}
+}
+
+func TestQuote(t *testing.T) {
+	t.Parallel()
+	if got, want := quote([]string{"a", "", "b c", "it's", "x=1"}), `a '' 'b c' 'it'"'"'s' x=1`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

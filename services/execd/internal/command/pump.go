@@ -1,0 +1,197 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"opensandbox/services/execd/internal/sse"
+)
+
+const (
+	// readSize is the normal size of a read buffer: half of what a pipe holds.
+	readSize = 32 << 10
+	// maxLine bounds a line in memory; a longer one is delivered in several pieces. Readers join pieces that lack a terminator
+	// with a newline of their own, so the bound is far above ordinary lines.
+	maxLine = 4 << 20
+	// discardSize is the buffer of a pipe that nobody listens to any more.
+	discardSize = 4 << 10
+)
+
+// pump reads one output pipe of a foreground command: first for the sink, later to throw it away.
+type pump struct {
+	stream   string
+	sink     Sink
+	r        *os.File
+	writeEnd uintptr
+
+	delivered chan struct{} // Closed when nothing more will be given to the sink.
+	read      atomic.Int64  // Bytes read so far.
+	need      atomic.Int64  // Bytes that the command itself had written when it ended; valid after over is set.
+	over      atomic.Int64  // When the command ended, in Unix nanoseconds; 0 before.
+}
+
+func newPump(stream string, sink Sink) (*pump, error) {
+	var fds [2]int
+	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	// Only our end is non-blocking: the child's end is a file description of its own and must block as programs expect.
+	if err := syscall.SetNonblock(fds[0], true); err != nil {
+		syscall.Close(fds[0])
+		syscall.Close(fds[1])
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	return &pump{
+		stream: stream, sink: sink, r: os.NewFile(uintptr(fds[0]), "|"+stream), writeEnd: uintptr(fds[1]),
+		delivered: make(chan struct{}),
+	}, nil
+}
+
+// abandon closes both ends of a pipe that no process got.
+func (p *pump) abandon() {
+	p.r.Close()
+	syscall.Close(int(p.writeEnd))
+}
+
+// leaderEnded starts the drain. What is in the pipe now may be the command's last words, so it is read whatever it takes; the
+// count is taken in this order so that a concurrent read can only make the demand smaller than what is there, never larger.
+func (p *pump) leaderEnded() {
+	need := p.read.Load() + p.waiting()
+	p.need.Store(need)
+	p.over.Store(time.Now().UnixNano())
+	_ = p.r.SetReadDeadline(time.Now().Add(drainIdle)) // Fails only when the pipe is closed, which ends the pump as well.
+}
+
+// waiting returns the number of bytes in the pipe.
+func (p *pump) waiting() int64 {
+	n := 0
+	conn, err := p.r.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = conn.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return int64(n)
+}
+
+// run reads until every writer has closed the pipe.
+func (p *pump) run() {
+	defer p.r.Close()
+	open := p.deliver()
+	close(p.delivered)
+	if !open {
+		return
+	}
+	_ = p.r.SetReadDeadline(time.Time{})
+	buf := make([]byte, discardSize)
+	for {
+		if _, err := p.r.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// deliver gives lines to the sink until the pipe ends, the drain is over, or the sink wants no more. It reports whether the pipe
+// may still have writers.
+func (p *pump) deliver() (open bool) {
+	buf := make([]byte, readSize)
+	held := 0 // Bytes at the front of buf that belong to an unfinished line.
+	var lines [][]byte
+	for {
+		n, err := p.r.Read(buf[held:])
+		p.read.Add(int64(n))
+		if n > 0 {
+			end := held + n
+			var rest int
+			lines, rest = split(lines[:0], buf[:end], held)
+			if rest == 0 && end == len(buf) && len(buf) >= maxLine {
+				rest = sse.CutText(buf, len(buf)-8)
+				lines = append(lines, buf[:rest])
+			}
+			if len(lines) > 0 && p.sink.Output(p.stream, lines) != nil {
+				return true
+			}
+			held = copy(buf, buf[rest:end])
+			buf = resize(buf, held)
+		}
+		if err == nil {
+			p.extend()
+			continue
+		}
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if late && p.read.Load() < p.need.Load() {
+			_ = p.r.SetReadDeadline(time.Now().Add(drainIdle))
+			continue
+		}
+		if held > 0 && p.sink.Output(p.stream, [][]byte{buf[:held]}) != nil {
+			return late
+		}
+		return late
+	}
+}
+
+// extend moves the deadline after output that came during the drain.
+func (p *pump) extend() {
+	over := p.over.Load()
+	if over == 0 {
+		return
+	}
+	idle, last := time.Now().Add(drainIdle), time.Unix(0, over).Add(drainMax)
+	if idle.After(last) {
+		idle = last
+	}
+	_ = p.r.SetReadDeadline(idle)
+}
+
+// resize makes room for more of an unfinished line, and gives the room back after it.
+func resize(buf []byte, held int) []byte {
+	size := len(buf)
+	switch {
+	case held == len(buf):
+		size = min(2*len(buf), maxLine)
+	case len(buf) > readSize && held < readSize/2:
+		size = readSize
+	}
+	if size == len(buf) {
+		return buf
+	}
+	grown := make([]byte, size)
+	copy(grown, buf[:held])
+	return grown
+}
+
+// split appends the finished lines of b, each with its terminator \n, \r or \r\n, and returns where the unfinished rest begins.
+// The first skip bytes are known to hold no terminator. A \r at the very end finishes its line at once: progress bars wait for
+// nobody; the \n that may follow becomes a line of its own.
+func split(lines [][]byte, b []byte, skip int) (_ [][]byte, rest int) {
+	cr := find(b, '\r', skip)
+	for at := skip; ; {
+		end := find(b, '\n', at) + 1
+		if cr < end-1 {
+			end = cr + 1
+			if end < len(b) && b[end] == '\n' {
+				end++
+			}
+			cr = find(b, '\r', end)
+		}
+		if end > len(b) {
+			return lines, rest
+		}
+		lines = append(lines, b[rest:end])
+		rest, at = end, end
+	}
+}
+
+// find returns the index of c at or after from, or len(b).
+func find(b []byte, c byte, from int) int {
+	if i := bytes.IndexByte(b[from:], c); i >= 0 {
+		return from + i
+	}
+	return len(b)
+}

@@ -1,0 +1,267 @@
+// Package daemon puts execd together: options, token, entry point, listener, and the end.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"opensandbox/services/execd/internal/command"
+	"opensandbox/services/execd/internal/environ"
+	"opensandbox/services/execd/internal/files"
+	"opensandbox/services/execd/internal/httpapi"
+	"opensandbox/services/execd/internal/metrics"
+	"opensandbox/services/execd/internal/pid1"
+	"opensandbox/services/execd/internal/proxy"
+	"opensandbox/services/execd/internal/reap"
+)
+
+const (
+	// settle is how long an entry point must live before execd answers: one that fails at once must look like a failed start.
+	settle = 5 * time.Millisecond
+	// lastWords is how long open answers may take after the last process has ended.
+	lastWords = 200 * time.Millisecond
+	// headerTimeout bounds how long a connection may take to say what it wants.
+	headerTimeout = 60 * time.Second
+	// idleTimeout is longer than clients keep idle connections, so that they close first and never lose a request.
+	idleTimeout = 10 * time.Minute
+
+	exitUsage = 2
+)
+
+// Run is the whole program. It returns the exit status.
+func Run(args, env []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, env, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, "opensandbox-execd:", err)
+		return exitUsage
+	case o.version:
+		fmt.Fprintln(stdout, "opensandbox-execd", version())
+		return 0
+	case o.health:
+		return health(o.port, stderr)
+	}
+	code, err := serve(o, env, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "opensandbox-execd:", err)
+	}
+	return code
+}
+
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return b.Main.Version
+	}
+	return "(unknown version)"
+}
+
+// health is a probe for images that have no program of their own to do it.
+func health(port int, stderr io.Writer) int {
+	c := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := c.Get("http://127.0.0.1:" + strconv.Itoa(port) + "/ping")
+	if err != nil {
+		fmt.Fprintln(stderr, "opensandbox-execd:", err)
+		return 1
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return 1
+	}
+	return 0
+}
+
+// serve follows a fixed order: token, entry point, listener. So an answer to /ping means that the entry point was started.
+func serve(o options, env []string, stderr io.Writer) (int, error) {
+	log := slog.New(slog.NewTextHandler(prefixed{stderr}, &slog.HandlerOptions{Level: o.logLevel}))
+	if err := takeToken(&o); err != nil {
+		return 1, err
+	}
+	if err := environ.EnsureFile(o.envFile); err != nil {
+		log.Warn("clients cannot set variables for later commands", "error", err)
+	}
+	env = environ.Merge(environ.Visible(env), map[string]string{"EXECD_ENVS": o.envFile})
+
+	// Held signals wait in the channel until the entry point exists. SIGPIPE is taken so that a closed stderr cannot kill execd;
+	// it is not ignored, because children would inherit that.
+	signals := make(chan os.Signal, 32)
+	signal.Notify(signals, append([]os.Signal{syscall.SIGPIPE}, pid1.Forwarded...)...)
+	defer signal.Stop(signals)
+
+	reaper := reap.New()
+	defer reaper.Close()
+	work, err := startWorkload(o, reaper, env)
+	if err != nil {
+		if se, ok := errors.AsType[*pid1.StartError](err); ok {
+			return se.Code, err
+		}
+		return 1, err
+	}
+	began := time.Now()
+	a := assemble(o, env, reaper, log)
+	defer a.close()
+	if work != nil && endsBy(work, began.Add(settle)) {
+		work.Sweep(pid1.Grace)
+		return work.ExitCode(), nil
+	}
+	ln, err := net.Listen("tcp4", net.JoinHostPort("0.0.0.0", strconv.Itoa(o.port)))
+	if err != nil {
+		if work != nil {
+			work.Sweep(pid1.Grace)
+		}
+		return 1, err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- a.server.Serve(ln) }() // Ends when a.close closes the server; a.close waits by reading failed.
+	code, err := a.wait(work, signals, failed)
+	return code, err
+}
+
+func startWorkload(o options, reaper *reap.Reaper, env []string) (*pid1.Workload, error) {
+	if !o.init {
+		return nil, nil
+	}
+	if err := pid1.Adopt(); err != nil {
+		return nil, err
+	}
+	return pid1.Start(reaper, o.argv, env)
+}
+
+// takeToken completes the options from stdin when asked to, and makes this process's memory unreadable for others.
+func takeToken(o *options) error {
+	if o.tokenStdin {
+		h, err := readHandover(0, tokenWait)
+		if err != nil {
+			return err
+		}
+		o.token = h.Token
+		if h.OpenProxy != nil {
+			o.openProxy = *h.OpenProxy
+		}
+		if err := closeStdin(); err != nil {
+			return fmt.Errorf("stdin: %w", err)
+		}
+	}
+	if o.token != "" {
+		// Otherwise any process of the same user could read the token from /proc/1/mem. Not vital: some kernels lack it.
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	}
+	return nil
+}
+
+// endsBy reports whether the entry point ends before t.
+func endsBy(work *pid1.Workload, t time.Time) bool {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	select {
+	case <-work.Done():
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// app is everything that must be closed in order.
+type app struct {
+	commands *command.Manager
+	proxy    *proxy.Proxy
+	server   *http.Server
+}
+
+func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
+	dirs := outputDirs(env)
+	a := &app{commands: command.New(command.Config{Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, Log: log})}
+	a.proxy = proxy.New(httpapi.BackendFailed, log)
+	a.server = &http.Server{
+		Handler: httpapi.New(httpapi.Config{
+			Commands: a.commands, Files: files.New(env, dirs), Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve,
+			Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
+		}),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return a
+}
+
+// outputDirs lists where command output may go: $TMPDIR or /tmp, else the runtime directory.
+func outputDirs(env []string) []string {
+	tmp, _ := environ.In(env)("TMPDIR")
+	if tmp == "" {
+		tmp = "/tmp"
+	}
+	return []string{filepath.Join(tmp, "opensandbox-execd"), filepath.Join(RuntimeDir, "opensandbox-execd")}
+}
+
+// wait serves until the entry point ends, the listener fails or, without an entry point, a signal says stop.
+func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal, failed <-chan error) (int, error) {
+	var ended <-chan struct{}
+	if work != nil {
+		ended = work.Done()
+	}
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGPIPE {
+				continue
+			}
+			if work != nil {
+				work.Signal(sig)
+				continue
+			}
+			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
+				a.drain()
+				<-failed
+				return 0, nil
+			}
+		case <-ended:
+			if work.Sweep(pid1.Grace) {
+				a.drain() // Answers to commands that were just ended still have their last event to send.
+			}
+			return work.ExitCode(), nil
+		case err := <-failed:
+			if work != nil {
+				work.Sweep(pid1.Grace)
+			}
+			return 1, err
+		}
+	}
+}
+
+// drain lets open answers finish, for a short time.
+func (a *app) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	_ = a.server.Shutdown(ctx)
+}
+
+func (a *app) close() {
+	_ = a.server.Close()
+	a.commands.Close()
+	a.proxy.Close()
+}
+
+// prefixed marks our lines: stderr belongs to the user's entry point.
+type prefixed struct{ w io.Writer }
+
+// Write implements io.Writer; the handler calls it once per record.
+func (p prefixed) Write(b []byte) (int, error) {
+	_, err := p.w.Write(append([]byte("opensandbox-execd: "), b...))
+	return len(b), err
+}

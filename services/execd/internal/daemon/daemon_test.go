@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	o, err := parse([]string{"--init", "--token-stdin", "--port", "45000", "--log-level", "7", "--", "sleep", "--x"}, []string{"EXECD_ACCESS_TOKEN=t"}, io.Discard)
+	if err != nil || o.port != 45000 || !o.init || !o.tokenStdin || !o.openProxy || o.token != "t" || o.logLevel != slog.LevelDebug ||
+		strings.Join(o.argv, " ") != "sleep --x" || o.envFile != "/run/opensandbox/env" {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	o, err = parse([]string{"--access-token", "flag"}, []string{"EXECD_ACCESS_TOKEN=t", "EXECD_ENVS=/x"}, io.Discard)
+	if err != nil || o.token != "flag" || o.envFile != "/x" || o.port != DefaultPort || o.logLevel != slog.LevelWarn {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"--init"}, {"x"}, {"--port", "0"}, {"--port", "70000"}, {"--log-level", "loud"}, {"--nope"}} {
+		if _, err := parse(args, nil, io.Discard); err == nil {
+			t.Errorf("%q was accepted", args)
+		}
+	}
+}
+
+func TestReadHandover(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, in  string
+		token     string
+		openProxy bool
+		err       string
+	}{
+		{"token", `{"token":"abc"}` + "\nrest", "abc", true, ""},
+		{"closed proxy", `{"token":"abc","open_proxy":false,"later":1}` + "\n", "abc", false, ""},
+		{"no newline", `{"token":"abc"}`, "", false, "stdin was closed"},
+		{"nothing", "", "", false, "stdin was closed"},
+		{"not JSON", "secret-text\n", "", false, "not the expected JSON"},
+		{"empty token", "{}\n", "", false, "token is empty"},
+		{"too long", strings.Repeat("x", maxTokenLine+1), "", false, "longer than"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				_, _ = io.WriteString(w, tt.in)
+				w.Close()
+			}()
+			h, err := readHandover(int(r.Fd()), time.Minute)
+			r.Close()
+			<-written
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "secret") {
+					t.Errorf("got %v, want an error with %q and without the line", err, tt.err)
+				}
+				return
+			}
+			if err != nil || h.Token != tt.token || (h.OpenProxy == nil || *h.OpenProxy) != tt.openProxy {
+				t.Errorf("got %+v, %v", h, err)
+			}
+		})
+	}
+}
+
+func TestReadHandoverTimesOut(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := readHandover(int(r.Fd()), 10*time.Millisecond); err == nil || !strings.Contains(err.Error(), "no line came within") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args []string
+		code int
+		out  string
+	}{
+		{[]string{"--version"}, 0, "opensandbox-execd"}, {[]string{"--help"}, 0, "-token-stdin"}, {[]string{"--bad"}, 2, "not defined"},
+		{[]string{"--health", "--port", "1"}, 1, "connection refused"},
+	} {
+		var out bytes.Buffer
+		if got := Run(tt.args, nil, &out, &out); got != tt.code || !strings.Contains(out.String(), tt.out) {
+			t.Errorf("%q: got %d %q, want %d and %q", tt.args, got, out.String(), tt.code, tt.out)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"opensandbox/services/execd/internal/environ"
+)
+
+// DefaultPort is where clients expect execd.
+const DefaultPort = 44772
+
+// RuntimeDir is a small writable file system that every sandbox has, whatever its image and user.
+const RuntimeDir = "/run/opensandbox"
+
+// options are the settings of one run.
+type options struct {
+	port       int
+	logLevel   slog.Level
+	token      string
+	openProxy  bool
+	tokenStdin bool
+	init       bool
+	health     bool
+	version    bool
+	argv       []string
+	envFile    string
+}
+
+// parse reads flags; environment variables set defaults.
+func parse(args, env []string, out io.Writer) (options, error) {
+	lookup := environ.In(env)
+	o := options{openProxy: true}
+	o.token, _ = lookup("EXECD_ACCESS_TOKEN")
+	if o.envFile, _ = lookup("EXECD_ENVS"); o.envFile == "" {
+		o.envFile = RuntimeDir + "/env"
+	}
+	level := "warn"
+	fs := flag.NewFlagSet("opensandbox-execd", flag.ContinueOnError)
+	fs.SetOutput(out)
+	fs.IntVar(&o.port, "port", DefaultPort, "TCP port to listen on, IPv4")
+	fs.StringVar(&level, "log-level", level, "debug, info, warn or error, or 0 to 7 as in OpenSandbox 1.1.1")
+	fs.StringVar(&o.token, "access-token", o.token, "guards all routes but /ping; also EXECD_ACCESS_TOKEN")
+	fs.BoolVar(&o.tokenStdin, "token-stdin", false, "read one line of JSON, {\"token\":…,\"open_proxy\":…}, from stdin before anything else")
+	fs.BoolVar(&o.init, "init", false, "be the sandbox's init process for the command after --")
+	fs.BoolVar(&o.health, "health", false, "ask the execd on --port for /ping and exit 0 if it answers")
+	fs.BoolVar(&o.version, "version", false, "print the version")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	o.argv = fs.Args()
+	var errs []error
+	if o.port < 1 || o.port > 65535 {
+		errs = append(errs, fmt.Errorf("--port: %d is not a port", o.port))
+	}
+	if o.init && len(o.argv) == 0 {
+		errs = append(errs, errors.New("--init: the entry point is missing; give it after --"))
+	}
+	if !o.init && len(o.argv) > 0 {
+		errs = append(errs, fmt.Errorf("unexpected argument %q: a command is run only with --init", o.argv[0]))
+	}
+	var err error
+	if o.logLevel, err = parseLevel(level); err != nil {
+		errs = append(errs, err)
+	}
+	return o, errors.Join(errs...)
+}
+
+// parseLevel accepts names, and the numbers of OpenSandbox 1.1.1: up to 3 errors, 4 warnings, 5 and 6 information, 7 everything.
+func parseLevel(s string) (slog.Level, error) {
+	if n, err := strconv.Atoi(s); err == nil {
+		switch {
+		case n <= 3:
+			return slog.LevelError, nil
+		case n == 4:
+			return slog.LevelWarn, nil
+		case n <= 6:
+			return slog.LevelInfo, nil
+		default:
+			return slog.LevelDebug, nil
+		}
+	}
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(strings.ToLower(s))); err != nil {
+		return 0, fmt.Errorf("--log-level: %q is not a level", s)
+	}
+	return l, nil
+}

@@ -1,0 +1,182 @@
+package files
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"opensandbox/libs/fault"
+)
+
+// Remove deletes files. An absent path is a success; a directory, also behind a symlink, is an error. It stops at the first one.
+// A dangling symlink is removed: the caller asked for the name to be gone.
+func (s *Service) Remove(paths []string) error {
+	for _, sent := range paths {
+		path, err := s.Path(sent)
+		if err != nil {
+			return err
+		}
+		fi, err := os.Stat(path)
+		if err == nil && fi.IsDir() {
+			return broken(fmt.Errorf("%s is a directory", sent))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return broken(err)
+		}
+		err = os.Remove(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return broken(err)
+		}
+	}
+	return nil
+}
+
+// SetPermissions changes modes and owners, in the order of the paths. It is not recursive and not atomic over several paths.
+func (s *Service) SetPermissions(perms map[string]Permission) error {
+	for _, sent := range slices.Sorted(maps.Keys(perms)) {
+		path, err := s.Path(sent)
+		if err != nil {
+			return err
+		}
+		r, err := perms[sent].resolve()
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(path); err != nil {
+			return broken(err)
+		}
+		if err := r.apply(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Move is one rename.
+type Move struct {
+	Src  string `json:"src"`
+	Dest string `json:"dest"`
+}
+
+// Rename moves files or directories within one file system. Parents of the destination are made; an existing destination is an
+// error.
+func (s *Service) Rename(moves []Move) error {
+	for _, m := range moves {
+		src, err := s.Path(m.Src)
+		if err != nil {
+			return err
+		}
+		dest, err := s.Path(m.Dest)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Lstat(src); err != nil {
+			return missing(m.Src, err)
+		}
+		if _, err := os.Lstat(dest); err == nil {
+			return broken(fmt.Errorf("destination path already exists: %s", m.Dest))
+		}
+		if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+			return broken(err)
+		}
+		if err := os.Rename(src, dest); err != nil {
+			return broken(err)
+		}
+	}
+	return nil
+}
+
+// Replacement is literal text to replace everywhere in a file.
+type Replacement struct {
+	Old string `json:"old"`
+	New string `json:"new"`
+}
+
+// Replaced says how often the text was found.
+type Replaced struct {
+	Count int `json:"replacedCount"`
+}
+
+// Replace edits files in place. All requests are checked before the first file is touched. A file without a match is not
+// written.
+func (s *Service) Replace(edits map[string]Replacement) (map[string]Replaced, error) {
+	for path, e := range edits {
+		if e.Old == "" {
+			return nil, fault.Newf(fault.Invalid, "invalid request, validation error old must not be empty for %s", path).WithCode(codeBody)
+		}
+	}
+	out := make(map[string]Replaced, len(edits))
+	for _, sent := range slices.Sorted(maps.Keys(edits)) {
+		path, err := s.Path(sent)
+		if err != nil {
+			return nil, err
+		}
+		fi, err := os.Stat(path)
+		if err != nil {
+			return nil, missing(sent, err)
+		}
+		if !fi.Mode().IsRegular() {
+			return nil, broken(fmt.Errorf("%s is not a regular file", sent))
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, missing(sent, err)
+		}
+		n := bytes.Count(data, []byte(edits[sent].Old))
+		if n > 0 {
+			data = bytes.ReplaceAll(data, []byte(edits[sent].Old), []byte(edits[sent].New))
+			if err := writeWhole(path, bytes.NewReader(data), resolved{uid: -1, gid: -1}); err != nil {
+				return nil, err
+			}
+		}
+		out[sent] = Replaced{Count: n}
+	}
+	return out, nil
+}
+
+// MakeDirs creates directories with their parents. Mode and owner are applied only to a leaf that did not exist.
+func (s *Service) MakeDirs(dirs map[string]Permission) error {
+	for _, sent := range slices.Sorted(maps.Keys(dirs)) {
+		path, err := s.Path(sent)
+		if err != nil {
+			return err
+		}
+		r, err := dirs[sent].resolve()
+		if err != nil {
+			return err
+		}
+		if fi, err := os.Stat(path); err == nil {
+			if !fi.IsDir() {
+				return broken(fmt.Errorf("%s exists and is not a directory", sent))
+			}
+			continue
+		}
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return broken(err)
+		}
+		if err := r.apply(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemoveDirs deletes directories with everything in them; plain files too. An absent path is a success.
+func (s *Service) RemoveDirs(paths []string) error {
+	for _, sent := range paths {
+		path, err := s.Path(sent)
+		if err != nil {
+			return err
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return broken(err)
+		}
+	}
+	return nil
+}

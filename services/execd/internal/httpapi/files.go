@@ -1,0 +1,216 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"opensandbox/libs/fault"
+	"opensandbox/services/execd/internal/files"
+)
+
+// maxDrain is how much of a refused upload is still read, in bytes: a client that is busy sending would otherwise see a broken
+// connection instead of the answer.
+const maxDrain = 64 << 20
+
+func (a *API) registerFiles() {
+	t, f := &a.routes, a.cfg.Files
+	t.on("GET", "/files/info", func(w http.ResponseWriter, r *http.Request, _ []string) error {
+		out, err := f.Info(r.URL.Query()["path"])
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, out)
+	})
+	t.on("DELETE", "/files", paths(f.Remove))
+	t.on("DELETE", "/directories", paths(f.RemoveDirs))
+	t.on("POST", "/files/permissions", change(f.SetPermissions))
+	t.on("POST", "/directories", change(f.MakeDirs))
+	t.on("POST", "/files/mv", change(f.Rename))
+	t.on("POST", "/files/replace", a.replaceText)
+	t.on("GET", "/files/search", a.search)
+	t.on("GET", "/directories/list", a.listDirectory)
+	t.on("POST", "/files/upload", a.upload)
+	t.on("GET", "/files/download", a.download)
+	t.on("HEAD", "/files/download", a.download)
+}
+
+// paths adapts an operation on the repeated "path" parameter.
+func paths(do func([]string) error) handler {
+	return func(w http.ResponseWriter, r *http.Request, _ []string) error {
+		if err := do(r.URL.Query()["path"]); err != nil {
+			return err
+		}
+		return empty(w)
+	}
+}
+
+// change adapts an operation on a JSON body that answers nothing.
+func change[T any](do func(T) error) handler {
+	return func(w http.ResponseWriter, r *http.Request, _ []string) error {
+		var body T
+		if err := decode(w, r, &body); err != nil {
+			return err
+		}
+		if err := do(body); err != nil {
+			return err
+		}
+		return empty(w)
+	}
+}
+
+func (a *API) replaceText(w http.ResponseWriter, r *http.Request, _ []string) error {
+	var body map[string]files.Replacement
+	if err := decode(w, r, &body); err != nil {
+		return err
+	}
+	out, err := a.cfg.Files.Replace(body)
+	if err != nil {
+		return err
+	}
+	if r.URL.Query().Get("verbose") == "true" {
+		return writeJSON(w, http.StatusOK, out)
+	}
+	return empty(w)
+}
+
+func (a *API) search(w http.ResponseWriter, r *http.Request, _ []string) error {
+	q := r.URL.Query()
+	path, pattern := q.Get("path"), q.Get("pattern")
+	if path == "" {
+		return missingQuery("path")
+	}
+	if pattern == "" {
+		pattern = "**"
+	}
+	return array(w, func(each func(files.Info) error) error { return a.cfg.Files.Search(path, pattern, each) })
+}
+
+func (a *API) listDirectory(w http.ResponseWriter, r *http.Request, _ []string) error {
+	q := r.URL.Query()
+	path, depth := q.Get("path"), 1
+	if path == "" {
+		return missingQuery("path")
+	}
+	if d := q.Get("depth"); d != "" {
+		n, err := strconv.Atoi(d)
+		if err != nil || n < 0 {
+			return fault.New(fault.Invalid, "invalid request, validation error depth must be a number and not negative").WithCode(codeBody)
+		}
+		depth = n
+	}
+	return array(w, func(each func(files.Info) error) error { return a.cfg.Files.List(path, depth, each) })
+}
+
+// array answers a JSON array, never null. It is held back encoded until the walk is over, because an error must still be able to
+// set the status.
+func array(w http.ResponseWriter, walk func(each func(files.Info) error) error) error {
+	body := bytes.NewBufferString("[")
+	err := walk(func(i files.Info) error {
+		b, err := encode(i)
+		if err != nil {
+			return err
+		}
+		if body.Len() > 1 {
+			body.WriteByte(',')
+		}
+		body.Write(b)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	body.WriteByte(']')
+	return writeBytes(w, http.StatusOK, body.Bytes())
+}
+
+func (a *API) upload(w http.ResponseWriter, r *http.Request, _ []string) error {
+	err := files.NotMultipart()
+	kind, params, perr := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if perr == nil && strings.HasPrefix(kind, "multipart/") && params["boundary"] != "" {
+		err = a.cfg.Files.Upload(r.Body, params["boundary"])
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // Also takes what follows the last boundary, so that the connection can be kept.
+	if err != nil {
+		return err
+	}
+	return empty(w)
+}
+
+func (a *API) download(w http.ResponseWriter, r *http.Request, _ []string) error {
+	q := r.URL.Query()
+	path := q.Get("path")
+	if path == "" {
+		return missingQuery("path")
+	}
+	lines := q.Get("offset") != "" || q.Get("limit") != ""
+	if lines && r.Header.Get("Range") != "" {
+		return fault.New(fault.Invalid, "invalid request, validation error offset and limit cannot be used with a Range header").WithCode(codeBody)
+	}
+	from, count, err := files.LineRange(q.Get("offset"), q.Get("limit"))
+	if err != nil {
+		return err
+	}
+	f, fi, streamed, err := a.cfg.Files.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if lines {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if err := files.CopyLines(w, f, from, count); err != nil {
+			panic(http.ErrAbortHandler) // The status is out; a cut connection is the only way to say that the text is not whole.
+		}
+		return nil
+	}
+	h := w.Header()
+	h.Set("Content-Disposition", disposition(filepath.Base(fi.Name())))
+	h.Set("Content-Type", "application/octet-stream")
+	if streamed {
+		if _, err := io.Copy(w, f); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		return nil
+	}
+	if spec := r.Header.Get("Range"); spec != "" && fi.Size() > 0 {
+		start, length, err := files.FirstRange(spec, fi.Size())
+		if err != nil {
+			return unsatisfiable(w, err, fi.Size())
+		}
+		r = r.Clone(r.Context())
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, start+length-1))
+	}
+	http.ServeContent(w, r, "", fi.ModTime(), f)
+	return nil
+}
+
+// unsatisfiable answers 416 and names the size, so that the client can ask again.
+func unsatisfiable(w http.ResponseWriter, err error, size int64) error {
+	code := "INVALID_RANGE"
+	if errors.Is(err, files.ErrRangeOutside) {
+		code = "RANGE_NOT_SATISFIABLE"
+	}
+	w.Header().Del("Content-Disposition")
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+	return writeJSON(w, http.StatusRequestedRangeNotSatisfiable, failure{Code: code, Message: err.Error()})
+}
+
+// disposition names the download. Names that are not plain ASCII are sent in the form of RFC 5987 as well.
+func disposition(base string) string {
+	ascii := true
+	for i := 0; i < len(base); i++ {
+		ascii = ascii && base[i] >= 0x20 && base[i] < 0x7f
+	}
+	if ascii {
+		return `attachment; filename="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(base) + `"`
+	}
+	pct := url.PathEscape(base)
+	return `attachment; filename="` + pct + `"; filename*=UTF-8''` + pct
+}

@@ -1,0 +1,64 @@
+package sse
+
+import "unicode/utf8"
+
+const hex = "0123456789abcdef"
+
+// appendString appends b as a JSON string. Invalid UTF-8 becomes U+FFFD byte by byte. Besides what JSON demands it escapes <, >
+// and &, as OpenSandbox 1.1.1 does, and U+0085, U+2028 and U+2029, at which some readers of this stream would cut a line.
+func appendString(dst, b []byte) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(b); {
+		c := b[i]
+		if c < utf8.RuneSelf {
+			if plain[c] {
+				i++
+				continue
+			}
+			dst = append(dst, b[start:i]...)
+			dst = appendEscape(dst, c)
+			i++
+			start = i
+			continue
+		}
+		r, size := utf8.DecodeRune(b[i:])
+		bad := r == utf8.RuneError && size == 1
+		if !bad && r != '\u0085' && r != '\u2028' && r != '\u2029' {
+			i += size
+			continue
+		}
+		dst = append(dst, b[start:i]...)
+		if bad {
+			r = utf8.RuneError
+		}
+		dst = append(dst, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+		i += size
+		start = i
+	}
+	dst = append(dst, b[start:]...)
+	return append(dst, '"')
+}
+
+func appendEscape(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	default:
+		return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+	}
+}
+
+// plain marks the ASCII bytes that need no escape.
+var plain = func() (t [utf8.RuneSelf]bool) {
+	for c := range t {
+		t[c] = c >= 0x20 && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' && c != 0x7f
+	}
+	return t
+}()

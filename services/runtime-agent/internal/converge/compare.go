@@ -1,0 +1,142 @@
+package converge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
+)
+
+// SecondLook is the time between the two looks that make a container without a record garbage.
+const SecondLook = 10 * time.Second
+
+// Comparer compares all that the engine has with all that the store says. It remembers what it saw once. Not safe for concurrent
+// use.
+type Comparer struct {
+	c *Converger
+	// seen holds the containers without a record since their first sighting; told those whose sighting was logged.
+	seen map[executor.Ref]time.Time
+	told map[executor.Ref]bool
+}
+
+// NewComparer returns a Comparer for what c drives.
+func NewComparer(c *Converger) *Comparer {
+	return &Comparer{c: c, seen: map[executor.Ref]time.Time{}, told: map[executor.Ref]bool{}}
+}
+
+// Compare returns the ids that need a step, and when to compare again at the latest (zero: as usual). Garbage is removed on the way.
+//
+// The engine is listed first and the store is read afterwards, so that a container without a record cannot be one whose record
+// came a moment later; and before anything is removed the store is asked once more.
+func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID, again time.Time, err error) {
+	instances, err := k.c.deps.Executor.List(ctx)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("list the engine: %w", err)
+	}
+	records, err := k.c.deps.Store.OnNode(ctx, k.c.cfg.Node)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	incarnation, err := k.c.deps.Store.Incarnation(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	have := make(map[executor.Ref]executor.Phase, len(instances))
+	for _, in := range instances {
+		have[in.Ref] = in.Phase
+	}
+	placed := make(map[executor.Ref]bool, len(records))
+	for i := range records {
+		r := &records[i]
+		placed[ref(r)] = true
+		if r.NeedsWork() || !asObserved(r, have[ref(r)]) {
+			ids = append(ids, r.ID)
+		}
+	}
+	strangers := map[executor.Ref]bool{}
+	for _, in := range instances {
+		if placed[in.Ref] {
+			continue
+		}
+		strangers[in.Ref] = true
+		at, err := k.stranger(ctx, now, in, incarnation)
+		if err != nil {
+			return ids, again, err
+		}
+		if !at.IsZero() && (again.IsZero() || at.Before(again)) {
+			again = at
+		}
+	}
+	for r := range k.seen {
+		if !strangers[r] {
+			delete(k.seen, r)
+			delete(k.told, r)
+		}
+	}
+	return ids, again, nil
+}
+
+// asObserved reports whether the engine has what was last reported.
+func asObserved(r *sandbox.Record, p executor.Phase) bool {
+	switch r.Observed.State {
+	case sandbox.StateRunning:
+		return p == executor.Running
+	case sandbox.StatePaused:
+		return p == executor.Paused
+	case sandbox.StateFailed, sandbox.StateTerminated:
+		return true // whatever became of the container, it is over
+	}
+	return false
+}
+
+// stranger deals with a container that no record on this node accounts for. It returns when to look again.
+func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Instance, incarnation time.Time) (time.Time, error) {
+	r, err := k.c.deps.Store.Get(ctx, in.ID)
+	switch {
+	case err == nil:
+		return time.Time{}, k.superseded(ctx, &r, in)
+	case !fault.Is(err, fault.NotFound):
+		return time.Time{}, err
+	}
+	if !in.CreatedAt.After(incarnation) {
+		if !k.told[in.Ref] {
+			k.told[in.Ref] = true
+			k.c.cfg.Log.WarnContext(ctx, "container is older than the store and has no record; it is left alone", "sandbox", in.ID, "created", in.CreatedAt)
+		}
+		return time.Time{}, nil
+	}
+	first, ok := k.seen[in.Ref]
+	if !ok {
+		k.seen[in.Ref] = now
+		return now.Add(SecondLook), nil
+	}
+	if now.Before(first.Add(SecondLook)) {
+		return first.Add(SecondLook), nil
+	}
+	k.c.cfg.Log.WarnContext(ctx, "removing container without a record", "sandbox", in.ID, "epoch", in.Epoch)
+	if err := k.c.destroy(ctx, in); err != nil {
+		return now.Add(SecondLook), nil // the engine is away or busy; the next comparison tries again
+	}
+	return time.Time{}, nil
+}
+
+// superseded removes a container whose record says that it must not be: ended, released, placed anew or placed elsewhere. All of
+// these are for ever, so one look is enough.
+func (k *Comparer) superseded(ctx context.Context, r *sandbox.Record, in executor.Instance) error {
+	past := in.Epoch < r.Placement.Epoch || (in.Epoch == r.Placement.Epoch && (r.Ended() || r.Placement.Released))
+	if !past {
+		return nil // placed after the store was read, or ahead of its record
+	}
+	k.c.cfg.Log.WarnContext(ctx, "removing container that its record has given up", "sandbox", in.ID, "epoch", in.Epoch)
+	if err := k.c.destroy(ctx, in); err != nil {
+		return nil //nolint:nilerr // the engine is away or busy; the next comparison tries again
+	}
+	err := k.c.deps.Store.Cleaned(ctx, sandbox.Cleaned{ID: in.ID, Node: k.c.cfg.Node, Epoch: in.Epoch, Session: k.c.cfg.Session})
+	if sandbox.IsStale(err) {
+		return nil
+	}
+	return err
+}

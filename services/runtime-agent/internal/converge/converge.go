@@ -1,0 +1,246 @@
+// Package converge moves one sandbox at a time one step closer from what the engine has to what its record says.
+//
+// It is level-triggered: it never executes a message, it reads the record, looks at the engine, and does what is missing. Every
+// step can be run twice, by this process or by the one that takes its place. It starts no goroutines and does not ask for the
+// time, so that a simulator can drive it.
+package converge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
+)
+
+// Store is what converging needs of the store.
+type Store interface {
+	sandbox.Observations
+	sandbox.Queries
+}
+
+// Config is fixed for the life of a Converger.
+type Config struct {
+	// Node is the name of this node.
+	Node string
+	// Session is the one that the store gave to this start of the agent.
+	Session uint64
+	// RetainFailed is how long a failed create is shown to a client that has its id.
+	RetainFailed time.Duration
+	// ReadyTimeout bounds the wait for the daemon inside a started sandbox.
+	ReadyTimeout time.Duration
+	// PortMin and PortMax bound the ports that may replace a taken one.
+	PortMin, PortMax int
+	// Token returns the access token of an incarnation.
+	Token func(id sandbox.ID, epoch uint64) string
+	Log   *slog.Logger
+}
+
+// Deps are the ports.
+type Deps struct {
+	Store    Store
+	Executor executor.Executor
+	// Gate bounds how many heavy engine calls run at once.
+	Gate Gate
+	// GiveUp returns a context that ends when the sandbox is no longer wanted, for the long steps, and a function that frees it.
+	GiveUp func(ctx context.Context, id sandbox.ID) (context.Context, func())
+}
+
+// Converger drives the sandboxes of one node. Step may be called concurrently for different ids, never for the same.
+type Converger struct {
+	cfg  Config
+	deps Deps
+
+	mu      sync.Mutex
+	starts  map[sandbox.ID]start
+	outages []outage
+}
+
+// start is what this process remembers of a sandbox between the start of its container and Running. Losing it costs one look
+// at the engine.
+type start struct {
+	epoch    uint64
+	instance executor.Instance
+	since    time.Time
+	polls    int
+	swaps    int
+}
+
+// Outcome tells when to call Step again.
+type Outcome struct {
+	// Again is the pause before the next step; it is meaningless when Done.
+	Again time.Duration
+	// Done means that nothing is left to do until the record or the engine changes.
+	Done bool
+}
+
+// Pauses between steps.
+const (
+	// readyPoll is short because every millisecond of it is felt in each create.
+	readyPoll = 2 * time.Millisecond
+	// inspectEvery is how many polls pass between two looks at the engine while a sandbox gets ready.
+	inspectEvery = 25
+	engineRetry  = 500 * time.Millisecond
+	// maxSwaps is how often another port is tried when the leased one is taken.
+	maxSwaps = 3
+)
+
+var (
+	done  = Outcome{Done: true}
+	again = Outcome{}
+)
+
+func after(d time.Duration) Outcome { return Outcome{Again: d} }
+
+// New returns a Converger.
+func New(cfg Config, deps Deps) *Converger {
+	if deps.Gate == nil {
+		deps.Gate = open{}
+	}
+	if deps.GiveUp == nil {
+		deps.GiveUp = func(ctx context.Context, _ sandbox.ID) (context.Context, func()) { return ctx, func() {} }
+	}
+	return &Converger{cfg: cfg, deps: deps, starts: map[sandbox.ID]start{}}
+}
+
+// Step moves the sandbox one step closer to its record. An error means that the store could not be read or written.
+func (c *Converger) Step(ctx context.Context, now time.Time, id sandbox.ID) (Outcome, error) {
+	r, err := c.deps.Store.Get(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		c.forget(id)
+		return done, nil // what the engine may have of it is garbage, which Compare deals with
+	}
+	if err != nil {
+		return again, err
+	}
+	if r.Placement.Node != c.cfg.Node || !r.Placed() || r.Ended() {
+		c.forget(id)
+		return done, nil
+	}
+	out, err := c.step(ctx, now, &r)
+	if sandbox.IsStale(err) || sandbox.IsStopping(err) {
+		return c.overtaken(ctx, id, r.Version)
+	}
+	return out, err
+}
+
+// overtaken decides what to do when a write was refused: with a changed record, look again; with the same one, this process is not
+// the node's agent any more.
+func (c *Converger) overtaken(ctx context.Context, id sandbox.ID, version uint64) (Outcome, error) {
+	r, err := c.deps.Store.Get(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return done, nil
+	}
+	if err != nil {
+		return again, err
+	}
+	if r.Version != version {
+		return again, nil
+	}
+	return after(engineRetry), nil
+}
+
+func (c *Converger) step(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
+	if r.Gone() || r.FailedCreate() {
+		return c.remove(ctx, r)
+	}
+	fresh := r.Observed.Epoch != r.Placement.Epoch || r.Observed.State == ""
+	if fresh && !c.known(r) {
+		// Nothing was ever reported of this placement: try to make it without asking first, which saves a call to the engine.
+		return c.make(ctx, now, r)
+	}
+	if s, ok := c.started(r); ok && s.polls%inspectEvery != 0 {
+		return c.awaitReady(ctx, now, r, s.instance)
+	}
+	in, err := c.deps.Executor.Inspect(ctx, r.ID)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return c.missing(ctx, now, r)
+	case err != nil:
+		return c.engineFailed(ctx, r, err)
+	case in.Epoch != r.Placement.Epoch:
+		return c.removeOlder(ctx, r, in)
+	case !r.Observed.Started:
+		return c.begin(ctx, now, r, in)
+	}
+	return c.keep(ctx, r, in)
+}
+
+// missing deals with a record that the engine has nothing for.
+func (c *Converger) missing(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
+	switch {
+	case r.Over():
+		return c.finish(ctx, r)
+	case r.Observed.Started:
+		c.cfg.Log.WarnContext(ctx, "container lost", "sandbox", r.ID)
+		return c.report(ctx, r, sandbox.Report{State: sandbox.StateFailed, Reason: sandbox.ReasonContainerLost,
+			Message: "the container was removed by something else than this server"})
+	}
+	return c.make(ctx, now, r)
+}
+
+// finish closes the generation of a sandbox whose entry point has ended, so that nobody waits for it.
+func (c *Converger) finish(ctx context.Context, r *sandbox.Record) (Outcome, error) {
+	if r.Finished() {
+		return done, nil
+	}
+	return c.report(ctx, r, sandbox.Report{State: r.Observed.State, Reason: r.Observed.Reason, Message: r.Observed.Message,
+		ExitCode: r.Observed.ExitCode, Started: r.Observed.Started})
+}
+
+// report writes what was seen for the present generation and ends the step.
+func (c *Converger) report(ctx context.Context, r *sandbox.Record, rep sandbox.Report) (Outcome, error) {
+	rep.Generation = r.Intent.Generation
+	next, err := c.send(ctx, r, rep)
+	if err != nil {
+		return again, err
+	}
+	c.forget(r.ID)
+	if next.NeedsWork() {
+		return again, nil
+	}
+	return done, nil
+}
+
+// progress writes a message without finishing the generation.
+func (c *Converger) progress(ctx context.Context, r *sandbox.Record, rep sandbox.Report) error {
+	rep.Generation = 0
+	if r.Observed.Epoch == r.Placement.Epoch {
+		rep.Generation = r.Observed.Generation
+	}
+	next, err := c.send(ctx, r, rep)
+	if err == nil {
+		*r = next
+	}
+	return err
+}
+
+func (c *Converger) send(ctx context.Context, r *sandbox.Record, rep sandbox.Report) (sandbox.Record, error) {
+	rep.ID, rep.Node, rep.Epoch, rep.Session = r.ID, c.cfg.Node, r.Placement.Epoch, c.cfg.Session
+	rep.RetainFor = c.cfg.RetainFailed
+	next, err := c.deps.Store.Report(ctx, rep)
+	if err != nil {
+		return sandbox.Record{}, fmt.Errorf("report %s of %s: %w", rep.State, r.ID, err)
+	}
+	return next, nil
+}
+
+func ref(r *sandbox.Record) executor.Ref {
+	return executor.Ref{ID: r.ID, Epoch: r.Placement.Epoch}
+}
+
+func (c *Converger) plan(r *sandbox.Record) executor.Plan {
+	p := executor.Plan{
+		Ref: ref(r), Tenant: r.Tenant, CreatedAt: r.CreatedAt,
+		Image: r.Spec.Image, Entrypoint: r.Spec.Entrypoint, Env: r.Spec.Env, Limits: r.Spec.Limits,
+		Ports: r.Placement.Ports, Token: c.cfg.Token(r.ID, r.Placement.Epoch),
+	}
+	if r.Spec.Timeout > 0 {
+		p.Deadline = r.CreatedAt.Add(r.Spec.Timeout)
+	}
+	return p
+}

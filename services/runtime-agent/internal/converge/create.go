@@ -1,0 +1,249 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
+)
+
+// make creates and starts the container of a placement that has none.
+func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
+	c.note(r, func(s *start) {}) // from here on the engine is asked first
+	if out, err := c.ensureImage(ctx, r); out != nil || err != nil {
+		return orAgain(out), err
+	}
+	leave, err := c.deps.Gate.Make(ctx)
+	if err != nil {
+		return again, err
+	}
+	defer leave()
+	err = c.deps.Executor.Create(ctx, c.plan(r))
+	switch {
+	case fault.Is(err, fault.Conflict):
+		return c.foundExisting(ctx, r)
+	case fault.Is(err, fault.NotFound):
+		return after(engineRetry), nil // the image went away in between
+	case err != nil:
+		return c.createFailed(ctx, r, err)
+	}
+	// Between create and start the record is read again: a container that has been started cannot be unstarted.
+	cur, err := c.deps.Store.Get(ctx, r.ID)
+	if err != nil {
+		return again, err
+	}
+	if cur.Gone() || cur.Placement.Epoch != r.Placement.Epoch || cur.Placement.Node != c.cfg.Node {
+		return again, nil
+	}
+	return c.start(ctx, now, &cur)
+}
+
+// foundExisting looks at what stands in the way of a create. A container of ours is dealt with by the next step; one that this
+// agent cannot see as its own will not go away.
+func (c *Converger) foundExisting(ctx context.Context, r *sandbox.Record) (Outcome, error) {
+	_, err := c.deps.Executor.Inspect(ctx, r.ID)
+	if fault.Is(err, fault.NotFound) {
+		return c.failCreate(ctx, r, sandbox.ReasonCreateError, "a container with the name of this sandbox exists and belongs to somebody else", nil)
+	}
+	return again, nil
+}
+
+func (c *Converger) ensureImage(ctx context.Context, r *sandbox.Record) (*Outcome, error) {
+	wanted, free := c.deps.GiveUp(ctx, r.ID)
+	defer free()
+	var lost error
+	err := c.deps.Executor.EnsureImage(wanted, r.Spec.Image, func(text string) {
+		if lost == nil {
+			lost = c.progress(wanted, r, sandbox.Report{State: sandbox.StatePending, Reason: sandbox.ReasonPulling, Message: text})
+		}
+	})
+	switch {
+	case err == nil:
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case wanted.Err() != nil:
+		return &again, nil // no longer wanted: the next step removes
+	case fault.CodeOf(err) == executor.CodeImage && fault.Is(err, fault.Invalid):
+		out, err := c.failCreate(ctx, r, sandbox.ReasonImageUnavailable, fault.TextOf(err), err)
+		return &out, err
+	case fault.CodeOf(err) == executor.CodeImage:
+		out, err := c.failCreate(ctx, r, sandbox.ReasonImagePullFailed, fault.TextOf(err), err)
+		return &out, err
+	}
+	out, err := c.createFailed(ctx, r, err)
+	return &out, err
+}
+
+// start starts a created container.
+func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
+	err := c.deps.Executor.Start(ctx, c.plan(r))
+	if fault.CodeOf(err) == executor.CodePortTaken {
+		return c.swapPort(ctx, r, err)
+	}
+	if err != nil {
+		return c.createFailed(ctx, r, err)
+	}
+	in, err := c.deps.Executor.Inspect(ctx, r.ID)
+	if err != nil || in.Epoch != r.Placement.Epoch {
+		return again, nil
+	}
+	if in.Phase != executor.Running {
+		return c.begin(ctx, now, r, in)
+	}
+	c.note(r, func(s *start) { s.instance, s.since = in, now })
+	return c.awaitReady(ctx, now, r, in)
+}
+
+// begin takes a container that exists further on its way to Running.
+func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+	switch in.Phase {
+	case executor.Created:
+		leave, err := c.deps.Gate.Make(ctx)
+		if err != nil {
+			return again, err
+		}
+		defer leave()
+		return c.start(ctx, now, r)
+	case executor.Paused: // by hand; nobody can have asked for it yet
+		if p, ok := c.deps.Executor.(executor.Pauser); ok {
+			if err := p.Unpause(ctx, ref(r)); err != nil && !fault.Is(err, fault.Conflict) {
+				return c.createFailed(ctx, r, err)
+			}
+		}
+		return again, nil
+	case executor.Exited:
+		return c.endedEarly(ctx, r, in)
+	case executor.Removing:
+		return after(engineRetry / 10), nil
+	}
+	return c.awaitReady(ctx, now, r, in)
+}
+
+// awaitReady asks the daemon inside whether it answers, and reports Running once it does.
+func (c *Converger) awaitReady(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+	if err := c.deps.Executor.Ready(ctx, in); err == nil {
+		return c.report(ctx, r, sandbox.Report{State: sandbox.StateRunning, Reason: sandbox.ReasonRunning, Addresses: in.Addresses})
+	}
+	if ctx.Err() != nil {
+		return again, ctx.Err()
+	}
+	var s start
+	c.note(r, func(st *start) {
+		if st.since.IsZero() {
+			st.since = now
+		}
+		st.instance = in
+		st.polls++
+		s = *st
+	})
+	if now.Sub(s.since) > c.cfg.ReadyTimeout {
+		return c.failCreate(ctx, r, sandbox.ReasonExecdNotAnswering,
+			fmt.Sprintf("the sandbox was started, but its daemon did not answer within %s%s", c.cfg.ReadyTimeout, c.lastLines(ctx, r)), nil)
+	}
+	return after(readyPoll), nil
+}
+
+// endedEarly deals with an entry point that ended before anyone saw the sandbox Running: with 0 it has done its work, else the
+// create has failed.
+func (c *Converger) endedEarly(ctx context.Context, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+	if in.StartedAt.IsZero() {
+		return c.failCreate(ctx, r, sandbox.ReasonCreateError, "the container could not be started"+c.lastLines(ctx, r), nil)
+	}
+	if in.ExitCode == 0 && !in.OOMKilled {
+		return c.reportExit(ctx, r, in)
+	}
+	if c.endedByEngine(in) {
+		return c.failCreate(ctx, r, sandbox.ReasonEngineRestarted, "the container engine stopped while the sandbox was being created", nil)
+	}
+	reason, text := sandbox.ReasonEntrypointFailed, fmt.Sprintf("the entry point ended with exit code %d before the sandbox was running", in.ExitCode)
+	if in.OOMKilled {
+		text = "the entry point was killed because it needed more memory than resourceLimits.memory allows"
+	}
+	code := in.ExitCode
+	rep := sandbox.Report{State: sandbox.StateFailed, Reason: reason, Message: text + c.lastLines(ctx, r), ExitCode: &code}
+	return c.report(ctx, r, rep)
+}
+
+// swapPort leases another port after somebody else has taken the leased one. Ports are fixed when a container is created, so it is
+// made anew.
+func (c *Converger) swapPort(ctx context.Context, r *sandbox.Record, cause error) (Outcome, error) {
+	var taken executor.PortTaken
+	if !errors.As(cause, &taken) {
+		return c.createFailed(ctx, r, cause)
+	}
+	var swaps int
+	c.note(r, func(s *start) { s.swaps++; swaps = s.swaps })
+	if swaps > maxSwaps {
+		return c.failCreate(ctx, r, sandbox.ReasonCreateError,
+			fmt.Sprintf("%d leased ports in a row were in use by other processes on the node", swaps), cause)
+	}
+	if err := c.deps.Executor.Remove(ctx, ref(r)); err != nil {
+		return c.engineFailed(ctx, r, err)
+	}
+	_, err := c.deps.Store.SwapPort(ctx, sandbox.PortSwap{
+		ID: r.ID, Node: c.cfg.Node, Epoch: r.Placement.Epoch, Session: c.cfg.Session,
+		ContainerPort: taken.ContainerPort, Taken: taken.HostPort, PortMin: c.cfg.PortMin, PortMax: c.cfg.PortMax,
+	})
+	if fault.CodeOf(err) == sandbox.ReasonNoCapacity {
+		return c.failCreate(ctx, r, sandbox.ReasonNoCapacity, fault.TextOf(err), err)
+	}
+	if err != nil {
+		return again, err
+	}
+	c.cfg.Log.InfoContext(ctx, "leased port was taken by another process; trying another", "sandbox", r.ID, "port", taken.HostPort)
+	return again, nil
+}
+
+// createFailed turns an error of the engine into a failed create. It is final: what the engine refused once is not tried again,
+// and a client is waiting.
+func (c *Converger) createFailed(ctx context.Context, r *sandbox.Record, err error) (Outcome, error) {
+	if ctx.Err() != nil {
+		return again, ctx.Err()
+	}
+	switch {
+	case fault.Is(err, fault.Unavailable):
+		return c.failCreate(ctx, r, sandbox.ReasonEngineUnavailable, "the container engine does not answer", err)
+	case fault.Is(err, fault.Invalid):
+		return c.failCreate(ctx, r, sandbox.ReasonInvalidForRuntime, fault.TextOf(err), err)
+	}
+	text := "the container engine refused to make the sandbox"
+	if fault.KindOf(err) != fault.Internal || fault.CodeOf(err) != "" {
+		text = fault.TextOf(err)
+	}
+	return c.failCreate(ctx, r, sandbox.ReasonCreateError, text, err)
+}
+
+func (c *Converger) failCreate(ctx context.Context, r *sandbox.Record, reason, text string, cause error) (Outcome, error) {
+	c.cfg.Log.WarnContext(ctx, "create failed", "sandbox", r.ID, "reason", reason, "message", text, "cause", cause)
+	return c.report(ctx, r, sandbox.Report{State: sandbox.StateFailed, Reason: reason, Message: text})
+}
+
+// lastLines returns the last lines that the entry point wrote, as the end of a message.
+func (c *Converger) lastLines(ctx context.Context, r *sandbox.Record) string {
+	lr, ok := c.deps.Executor.(executor.LogReader)
+	if !ok {
+		return ""
+	}
+	lines, err := lr.Tail(ctx, ref(r), 5)
+	if err != nil || len(lines) == 0 {
+		return ""
+	}
+	text := strings.Join(lines, "\n")
+	if len(text) > 1000 {
+		text = "…" + strings.ToValidUTF8(text[len(text)-1000:], "")
+	}
+	return "; it wrote: " + text
+}
+
+func orAgain(o *Outcome) Outcome {
+	if o == nil {
+		return again
+	}
+	return *o
+}

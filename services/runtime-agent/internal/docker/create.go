@@ -1,0 +1,197 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+	"opensandbox/services/runtime-agent/internal/delivery"
+)
+
+// Where things are inside a sandbox.
+const (
+	// runDir is a small file system in memory that any user of the image may write to.
+	runDir  = "/run/opensandbox"
+	envFile = runDir + "/env"
+	// runDirOptions: sticky like /tmp, and bounded, since it counts as memory of the sandbox.
+	runDirOptions = "rw,nosuid,nodev,mode=1777,size=16m"
+)
+
+// Bounds of a sandbox's log, so that code which writes without end does not fill the node's disk.
+var logLimits = container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "2"}}
+
+// Create makes the container.
+func (e *Engine) Create(ctx context.Context, p executor.Plan) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
+	cfg, host, nets := e.spec(p)
+	_, err := e.api.ContainerCreate(ctx, cfg, host, nets, nil, containerName(p.ID))
+	switch {
+	case err == nil:
+		return nil
+	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image"):
+		e.pulls.forget(p.Image)
+		return classify("create", err)
+	}
+	return classify("create", err)
+}
+
+func (e *Engine) spec(p executor.Plan) (*container.Config, *container.HostConfig, *network.NetworkingConfig) {
+	cfg := &container.Config{
+		Image: p.Image, Labels: e.labels(p), Env: environment(p),
+		Entrypoint: []string{delivery.Path, "--init", "--token-stdin", "--"}, Cmd: p.Entrypoint,
+		// The token comes through the standard input; it stays open to a second attach, by an agent that takes over.
+		OpenStdin: true, AttachStdin: true, ExposedPorts: nat.PortSet{},
+		// The image may define a health check, which would run a process in each sandbox for ever.
+		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
+	}
+	host := &container.HostConfig{
+		NetworkMode: container.NetworkMode(e.network), CapDrop: e.cfg.DropCapabilities, LogConfig: logLimits, PortBindings: nat.PortMap{},
+		Tmpfs:  map[string]string{runDir: runDirOptions},
+		Mounts: []mount.Mount{{Type: mount.TypeVolume, Source: e.volume, Target: delivery.Dir, ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}}},
+		Resources: container.Resources{
+			Memory: p.Limits.Memory, NanoCPUs: p.Limits.CPU * 1e6, PidsLimit: &e.cfg.PidsLimit,
+		},
+	}
+	if e.cfg.NoNewPrivileges {
+		host.SecurityOpt = append(host.SecurityOpt, "no-new-privileges=true")
+	}
+	for c, h := range p.Ports {
+		port := nat.Port(strconv.Itoa(c) + "/tcp")
+		cfg.ExposedPorts[port] = struct{}{}
+		host.PortBindings[port] = []nat.PortBinding{{HostIP: e.cfg.PublishHost, HostPort: strconv.Itoa(h)}}
+	}
+	nets := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{}}
+	if mac := hardwareAddress(p.Ports); e.hardware && mac != "" {
+		if e.perEndpoint {
+			nets.EndpointsConfig[e.network] = &network.EndpointSettings{MacAddress: mac}
+		} else {
+			cfg.MacAddress = mac //nolint:staticcheck // the only way before API 1.44
+		}
+	}
+	return cfg, host, nets
+}
+
+// environment is the user's, then ours: what the daemon needs cannot be overridden.
+func environment(p executor.Plan) []string {
+	env := make([]string, 0, len(p.Env)+2)
+	for k, v := range p.Env {
+		env = append(env, k+"="+v)
+	}
+	slices.Sort(env)
+	return append(env, "EXECD_ENVS="+envFile, "OPENSANDBOX_ID="+string(p.ID))
+}
+
+// hardwareAddress returns an address with our prefix that is unique on the engine, because leased ports are: the smallest of them is in it.
+func hardwareAddress(ports map[int]int) string {
+	least := 0
+	for _, h := range ports {
+		if least == 0 || h < least {
+			least = h
+		}
+	}
+	if least == 0 {
+		return ""
+	}
+	return net.HardwareAddr{macPrefix[0], macPrefix[1], 0, 0, byte(least >> 8), byte(least)}.String()
+}
+
+// Start starts the container with its standard input attached, and writes the token to it.
+func (e *Engine) Start(ctx context.Context, p executor.Plan) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
+	name := containerName(p.ID)
+	stdin, err := e.api.ContainerAttach(ctx, name, container.AttachOptions{Stream: true, Stdin: true})
+	if err != nil {
+		return classify("attach", err)
+	}
+	defer stdin.Close()
+	err = e.api.ContainerStart(ctx, name, container.StartOptions{})
+	if lacksDaemon(err) {
+		// Somebody has removed the volume while no sandbox used it, and the engine has made it anew for this one, empty.
+		e.cfg.Log.WarnContext(ctx, "the volume with the daemon was removed; filling it again", "volume", e.volume)
+		if _, err := e.provision(ctx); err != nil {
+			return classify("deliver the daemon", err)
+		}
+		err = e.api.ContainerStart(ctx, name, container.StartOptions{})
+	}
+	if err != nil {
+		return startFault(err, p.Ports)
+	}
+	return deliverToken(stdin, p.Token)
+}
+
+// lacksDaemon recognises a start that failed because the daemon is not where it should be.
+func lacksDaemon(err error) bool {
+	return err != nil && strings.Contains(err.Error(), delivery.Path) && strings.Contains(err.Error(), "no such file or directory")
+}
+
+// tokenTimeout bounds the write of one line to a process that is about to read it.
+const tokenTimeout = 5 * time.Second
+
+// deliverToken writes the line that the daemon waits for. A daemon that has it already does not read again; nothing is lost then.
+func deliverToken(stdin types.HijackedResponse, token string) error {
+	line, err := json.Marshal(struct {
+		Token     string `json:"token"`
+		OpenProxy bool   `json:"open_proxy"`
+	}{token, true})
+	if err != nil {
+		return fmt.Errorf("encode the token: %w", err)
+	}
+	if err := stdin.Conn.SetWriteDeadline(time.Now().Add(tokenTimeout)); err != nil {
+		return away(err)
+	}
+	if _, err := stdin.Conn.Write(append(line, '\n')); err != nil {
+		return away(fmt.Errorf("deliver the token: %w", err))
+	}
+	return nil
+}
+
+// Pause freezes the container.
+func (e *Engine) Pause(ctx context.Context, r executor.Ref) error {
+	return e.move(ctx, r, executor.Paused, e.api.ContainerPause)
+}
+
+// Unpause lets it go on.
+func (e *Engine) Unpause(ctx context.Context, r executor.Ref) error {
+	return e.move(ctx, r, executor.Running, e.api.ContainerUnpause)
+}
+
+func (e *Engine) move(ctx context.Context, r executor.Ref, want executor.Phase, call func(context.Context, string) error) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
+	callErr := call(ctx, containerName(r.ID))
+	if callErr == nil {
+		return nil
+	}
+	if err := classify("pause or unpause", callErr); fault.Is(err, fault.Unavailable) || ctx.Err() != nil {
+		return err
+	}
+	// The engine's refusals of what is done already differ between versions: look what is.
+	in, err := e.Inspect(ctx, r.ID)
+	switch {
+	case fault.Is(err, fault.NotFound), err == nil && in.Epoch != r.Epoch:
+		return fault.New(fault.Conflict, "the sandbox is not there").Because(callErr)
+	case err != nil:
+		return err
+	case in.Phase == want:
+		return nil
+	case in.Phase != executor.Running && in.Phase != executor.Paused:
+		return fault.New(fault.Conflict, "the sandbox does not run").Because(callErr)
+	}
+	return classify("pause or unpause", callErr)
+}

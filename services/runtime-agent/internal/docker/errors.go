@@ -1,0 +1,102 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/client"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+)
+
+// classify gives an error of the engine's client its class. Errors that the engine answered keep their text only where it is about what
+// the client of ours asked for.
+func classify(what string, err error) error {
+	var netErr net.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled):
+		return err
+	case client.IsErrConnectionFailed(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr):
+		return away(fmt.Errorf("%s: %w", what, err))
+	case errdefs.IsNotFound(err):
+		return fault.New(fault.NotFound, "the container engine has no such thing").Because(fmt.Errorf("%s: %w", what, err))
+	case errdefs.IsConflict(err):
+		return fault.New(fault.Conflict, "the container engine refused because of the present state").Because(fmt.Errorf("%s: %w", what, err))
+	case errdefs.IsInvalidArgument(err):
+		return fault.New(fault.Invalid, "the container engine refused the request: "+reason(err)).Because(fmt.Errorf("%s: %w", what, err))
+	}
+	return fault.New(fault.Internal, "the container engine failed").WithCode(executor.CodeStart).Because(fmt.Errorf("%s: %w", what, err))
+}
+
+// reason shortens an engine's text to what helps a client.
+func reason(err error) string {
+	text := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
+	text = strings.TrimPrefix(text, "OCI runtime create failed: ")
+	if len(text) > 300 {
+		text = strings.ToValidUTF8(text[:300], "") + "…"
+	}
+	return text
+}
+
+// portTexts are how engines say that a port cannot be bound, in lower case, as OpenSandbox 1.1.1 recognises them.
+var portTexts = []string{"port is already allocated", "ports are not available", "address already in use"}
+
+func isPortTaken(text string) bool {
+	text = strings.ToLower(text)
+	for _, t := range portTexts {
+		if strings.Contains(text, t) {
+			return true
+		}
+	}
+	return strings.Contains(text, "bind:") && (strings.Contains(text, "forbidden") || strings.Contains(text, "permission denied"))
+}
+
+// portInText finds addresses such as 0.0.0.0:40001 in an engine's text.
+var portInText = regexp.MustCompile(`:(\d{2,5})\b`)
+
+// takenPort finds which of the leased ports an engine complains about. Text that names none gives the first.
+func takenPort(text string, ports map[int]int) (container, host int) {
+	leased := make(map[int]int, len(ports))
+	for c, h := range ports {
+		leased[h] = c
+		if container == 0 || c < container {
+			container, host = c, h
+		}
+	}
+	for _, m := range portInText.FindAllStringSubmatch(text, -1) {
+		if n, err := strconv.Atoi(m[1]); err == nil && leased[n] != 0 {
+			return leased[n], n
+		}
+	}
+	return container, host
+}
+
+// startTexts are how runtimes say that the first process cannot be run: always a fault of what was asked for, since the daemon is ours.
+var startTexts = []string{"executable file not found", "no such file or directory", "permission denied", "exec format error", "not a directory"}
+
+func startFault(err error, ports map[int]int) error {
+	text := err.Error()
+	if isPortTaken(text) {
+		c, h := takenPort(text, ports)
+		return executor.ErrPortTaken(c, h)
+	}
+	if errdefs.IsNotFound(err) && strings.Contains(strings.ToLower(text), "no such container") {
+		return classify("start", err)
+	}
+	for _, t := range startTexts {
+		if strings.Contains(strings.ToLower(text), t) && !client.IsErrConnectionFailed(err) {
+			return fault.New(fault.Invalid, "the sandbox cannot be started from this image: "+reason(err)).Because(err)
+		}
+	}
+	return classify("start", err)
+}

@@ -1,0 +1,242 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+)
+
+// progressEvery is how often the progress of a pull is told.
+const progressEvery = 500 * time.Millisecond
+
+// pulls shares the pulls of an engine: of any number of callers that want one image, one pulls and all listen.
+type pulls struct {
+	mu      sync.Mutex
+	byImage map[string]*pull
+	// have are images that were there when somebody last looked. Create finds out if that has changed.
+	have sync.Map
+}
+
+type pull struct {
+	waiters  int
+	progress string
+	changed  chan struct{} // closed and replaced when progress changes
+	done     chan struct{} // closed when err is final
+	err      error
+	cancel   context.CancelFunc
+}
+
+func (p *pulls) forget(img string) { p.have.Delete(img) }
+
+// EnsureImage makes the image present.
+func (e *Engine) EnsureImage(ctx context.Context, img string, progress func(string)) error {
+	if _, ok := e.pulls.have.Load(img); ok {
+		return nil
+	}
+	bounded, cancel := e.bounded(ctx)
+	_, err := e.api.ImageInspect(bounded, img)
+	cancel()
+	switch {
+	case err == nil:
+		e.pulls.have.Store(img, true)
+		return nil
+	case errdefs.IsInvalidArgument(err):
+		return fault.Newf(fault.Invalid, "image %q is not a valid reference", img).WithCode(executor.CodeImage).Because(err)
+	case !errdefs.IsNotFound(err):
+		return classify("inspect image", err)
+	}
+	p := e.join(img)
+	defer e.leave(img, p)
+	last := ""
+	for {
+		e.pulls.mu.Lock()
+		text, changed := p.progress, p.changed
+		e.pulls.mu.Unlock()
+		if text != last {
+			progress(text)
+			last = text
+		}
+		select {
+		case <-p.done:
+			return p.err
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// join returns the pull of the image in progress, or begins one. Its goroutine ends when the last waiter has left, or with the pull.
+func (e *Engine) join(img string) *pull {
+	e.pulls.mu.Lock()
+	defer e.pulls.mu.Unlock()
+	if p := e.pulls.byImage[img]; p != nil {
+		p.waiters++
+		return p
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.PullTimeout)
+	p := &pull{waiters: 1, progress: "pulling image " + img, changed: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
+	e.pulls.byImage[img] = p
+	go func() {
+		err := e.pull(ctx, img, p)
+		e.pulls.mu.Lock()
+		defer e.pulls.mu.Unlock()
+		if e.pulls.byImage[img] == p {
+			delete(e.pulls.byImage, img)
+		}
+		if p.err = err; err == nil {
+			e.pulls.have.Store(img, true)
+		}
+		close(p.done)
+	}()
+	return p
+}
+
+// leave gives a pull up for one waiter. The last one stops it and waits for its end.
+func (e *Engine) leave(img string, p *pull) {
+	e.pulls.mu.Lock()
+	p.waiters--
+	last := p.waiters == 0
+	if last && e.pulls.byImage[img] == p {
+		delete(e.pulls.byImage, img) // whoever comes now begins anew
+	}
+	e.pulls.mu.Unlock()
+	if last {
+		p.cancel()
+		<-p.done
+	}
+}
+
+func (e *Engine) pull(ctx context.Context, img string, p *pull) error {
+	stream, err := e.api.ImagePull(ctx, withTag(img), image.PullOptions{})
+	if err != nil {
+		return pullFault(img, err)
+	}
+	defer stream.Close()
+	layers := newLayers(img)
+	dec := json.NewDecoder(stream)
+	var told time.Time
+	for {
+		var m pullMessage
+		err := dec.Decode(&m)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return pullFault(img, err)
+		case m.Error != "":
+			return pullFault(img, errors.New(m.Error))
+		}
+		layers.take(m)
+		if time.Since(told) < progressEvery {
+			continue
+		}
+		told = time.Now()
+		e.pulls.mu.Lock()
+		p.progress = layers.String()
+		close(p.changed)
+		p.changed = make(chan struct{})
+		e.pulls.mu.Unlock()
+	}
+}
+
+// withTag adds the default tag: without one the engine's API would pull all tags.
+func withTag(img string) string {
+	name := img[strings.LastIndexByte(img, '/')+1:]
+	if strings.ContainsAny(name, ":@") {
+		return img
+	}
+	return img + ":latest"
+}
+
+// refusals are how registries and engines say that there is no such image for this caller, in lower case.
+var refusals = []string{"not found", "manifest unknown", "pull access denied", "unauthorized", "denied", "no basic auth", "authentication required", "no matching manifest", "invalid reference"}
+
+func pullFault(img string, err error) error {
+	text := strings.ToLower(err.Error())
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.Newf(fault.Internal, "image %q could not be pulled in the time that docker.pull_timeout_seconds allows", img).WithCode(executor.CodeImage).Because(err)
+	case errors.Is(err, context.Canceled):
+		return err
+	}
+	for _, r := range refusals {
+		if strings.Contains(text, r) {
+			return fault.Newf(fault.Invalid, "image %q does not exist, or may not be pulled without credentials", img).WithCode(executor.CodeImage).Because(err)
+		}
+	}
+	if c := classify("pull", err); fault.Is(c, fault.Unavailable) && !strings.Contains(text, "error response from daemon") {
+		return c
+	}
+	return fault.Newf(fault.Internal, "image %q could not be pulled: its registry does not answer as it should", img).WithCode(executor.CodeImage).Because(err)
+}
+
+// pullMessage is one message of the engine's pull stream.
+type pullMessage struct {
+	Status   string `json:"status"`
+	ID       string `json:"id"`
+	Error    string `json:"error"`
+	Progress struct {
+		Current int64 `json:"current"`
+		Total   int64 `json:"total"`
+	} `json:"progressDetail"`
+}
+
+// layers adds up the progress of an image's layers.
+type layers struct {
+	image string
+	by    map[string]layer
+}
+
+type layer struct {
+	current, total int64
+	done           bool
+}
+
+func newLayers(img string) *layers { return &layers{image: img, by: map[string]layer{}} }
+
+func (l *layers) take(m pullMessage) {
+	if m.ID == "" {
+		return
+	}
+	switch m.Status {
+	case "Pulling fs layer", "Waiting":
+		l.by[m.ID] = layer{}
+	case "Downloading":
+		l.by[m.ID] = layer{current: m.Progress.Current, total: m.Progress.Total}
+	case "Download complete", "Pull complete", "Already exists":
+		was := l.by[m.ID]
+		l.by[m.ID] = layer{current: was.total, total: was.total, done: m.Status != "Download complete"}
+	}
+}
+
+// String is for people: "pulling image x: 45% of 12.3 MB, 3 of 7 layers".
+func (l *layers) String() string {
+	var current, total int64
+	done := 0
+	for _, y := range l.by {
+		current, total = current+y.current, total+y.total
+		if y.done {
+			done++
+		}
+	}
+	text := "pulling image " + l.image
+	if total > 0 {
+		text += fmt.Sprintf(": %d%% of %.1f MB", 100*current/total, float64(total)/1e6)
+	}
+	if len(l.by) > 0 {
+		text += fmt.Sprintf(", %d of %d layers", done, len(l.by))
+	}
+	return text
+}

@@ -1,0 +1,132 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
+)
+
+// incarnation reports whether the container with the sandbox's name is this incarnation of it.
+func (e *Engine) incarnation(ctx context.Context, r executor.Ref) (bool, error) {
+	in, err := e.Inspect(ctx, r.ID)
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil && in.Epoch == r.Epoch, err
+}
+
+// Kill ends all processes with SIGKILL, which reaches frozen ones too.
+func (e *Engine) Kill(ctx context.Context, r executor.Ref) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
+	if ok, err := e.incarnation(ctx, r); !ok {
+		return err
+	}
+	err := e.api.ContainerKill(ctx, containerName(r.ID), "KILL")
+	if err == nil || errdefs.IsNotFound(err) || errdefs.IsConflict(err) || strings.Contains(err.Error(), "is not running") {
+		return nil
+	}
+	return classify("kill", err)
+}
+
+// removing is how often an engine that is removing already is asked whether it has finished.
+const removing = 20 * time.Millisecond
+
+// Remove removes the container with its anonymous volumes.
+func (e *Engine) Remove(ctx context.Context, r executor.Ref) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
+	for {
+		if ok, err := e.incarnation(ctx, r); !ok {
+			return err
+		}
+		err := e.api.ContainerRemove(ctx, containerName(r.ID), container.RemoveOptions{Force: true, RemoveVolumes: true})
+		switch {
+		case err == nil, errdefs.IsNotFound(err):
+			return nil
+		case errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress"):
+		default:
+			return classify("remove", err)
+		}
+		select {
+		case <-ctx.Done():
+			return classify("remove", ctx.Err())
+		case <-time.After(removing):
+		}
+	}
+}
+
+// maxTail bounds what Tail returns.
+const maxTail = 16 << 10
+
+// Tail returns the last lines that the entry point wrote.
+func (e *Engine) Tail(ctx context.Context, r executor.Ref, n int) ([]string, error) {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
+	if ok, err := e.incarnation(ctx, r); !ok {
+		return nil, err
+	}
+	logs, err := e.api.ContainerLogs(ctx, containerName(r.ID), container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(n)})
+	if err != nil {
+		return nil, classify("logs", err)
+	}
+	defer logs.Close()
+	var text bytes.Buffer
+	// The stream interleaves stdout and stderr in frames; both go to one place. A huge line is cut, which breaks the last frame.
+	if _, err := stdcopy.StdCopy(&text, &text, io.LimitReader(logs, 4*maxTail)); err != nil && text.Len() == 0 {
+		return nil, classify("logs", err)
+	}
+	return lastLines(text.String(), n), nil
+}
+
+func lastLines(text string, n int) []string {
+	text = strings.TrimRight(strings.ToValidUTF8(text, "�"), "\n")
+	if len(text) > maxTail {
+		text = strings.ToValidUTF8(text[len(text)-maxTail:], "")
+	}
+	if text == "" {
+		return nil
+	}
+	lines := strings.Split(text, "\n")
+	return lines[max(0, len(lines)-n):]
+}
+
+// Watch tells of what happens to our containers.
+func (e *Engine) Watch(ctx context.Context, ready func(), fn func(executor.Event)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	filter := e.filter()
+	filter.Add("type", string(events.ContainerEventType))
+	for _, action := range []events.Action{events.ActionDie, events.ActionOOM, events.ActionPause, events.ActionUnPause, events.ActionDestroy} {
+		filter.Add("event", string(action))
+	}
+	messages, errs := e.api.Events(ctx, events.ListOptions{Filters: filter})
+	// The client reports a refused connection through errs. It says nothing on success, so ask for something: by the time that this
+	// answers, the engine has taken the subscription, which it was sent first.
+	if _, err := e.api.Ping(ctx); err != nil {
+		return classify("ping", err)
+	}
+	ready()
+	for {
+		select {
+		case m := <-messages:
+			if id := m.Actor.Attributes[labelID]; id != "" {
+				fn(executor.Event{ID: sandbox.ID(id)})
+			}
+		case err := <-errs:
+			return classify("events", err)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+// Package mirror keeps a copy of what each sandbox of a node shall be on the node's own disk, so that deadlines and metadata survive
+// the loss of the store.
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"opensandbox/libs/sandbox"
+)
+
+// Store is where changes are found.
+type Store interface {
+	Unmirrored(ctx context.Context, node string, max int) ([]sandbox.Record, error)
+	Mirrored(ctx context.Context, node string, versions map[sandbox.ID]uint64) error
+}
+
+// Interval is how often the mirror is brought up to date.
+const Interval = 2 * time.Second
+
+const batch = 500
+
+// Mirror writes one file for each sandbox. Step must not be called concurrently.
+type Mirror struct {
+	dir, node string
+	store     Store
+}
+
+// Open returns the mirror in dir, which is made if it is missing.
+func Open(dir, node string, store Store) (*Mirror, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	return &Mirror{dir: dir, node: node, store: store}, nil
+}
+
+// Entry is the content of a file.
+type Entry struct {
+	ID         sandbox.ID        `json:"id"`
+	Tenant     string            `json:"tenant,omitempty"`
+	CreatedAt  time.Time         `json:"createdAt"`
+	Epoch      uint64            `json:"epoch"`
+	Desired    sandbox.Desired   `json:"desired"`
+	Generation uint64            `json:"generation"`
+	ExpiresAt  time.Time         `json:"expiresAt,omitzero"`
+	Metadata   map[string]string `json:"metadata,omitempty"`
+	Spec       sandbox.Spec      `json:"spec"`
+}
+
+// Step writes what has changed. It has the shape of a loop's step; the loop's own interval is when it is called again.
+func (m *Mirror) Step(ctx context.Context) (time.Time, error) {
+	for {
+		records, err := m.store.Unmirrored(ctx, m.node, batch)
+		if err != nil || len(records) == 0 {
+			return time.Time{}, err
+		}
+		versions := make(map[sandbox.ID]uint64, len(records))
+		for i := range records {
+			if err := m.keep(&records[i]); err != nil {
+				return time.Time{}, err
+			}
+			versions[records[i].ID] = records[i].Version
+		}
+		if err := m.store.Mirrored(ctx, m.node, versions); err != nil {
+			return time.Time{}, err
+		}
+		if len(records) < batch {
+			return time.Time{}, nil
+		}
+	}
+}
+
+func (m *Mirror) keep(r *sandbox.Record) error {
+	path := filepath.Join(m.dir, string(r.ID)+".json")
+	if r.Ended() || r.Placement.Released {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("mirror: %w", err)
+		}
+		return nil
+	}
+	b, err := json.Marshal(Entry{
+		ID: r.ID, Tenant: r.Tenant, CreatedAt: r.CreatedAt, Epoch: r.Placement.Epoch, Desired: r.Intent.Desired,
+		Generation: r.Intent.Generation, ExpiresAt: r.Intent.ExpiresAt, Metadata: r.Intent.Metadata, Spec: r.Spec,
+	})
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	// Written beside and renamed: a reader, or a crash, never meets half a file.
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	return nil
+}
