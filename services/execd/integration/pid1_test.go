@@ -273,6 +273,19 @@ func TestOrphansAreReaped(t *testing.T) {
 	}
 }
 
+// TestSingleFileMount writes to a file that cannot be replaced: the engine mounts /etc/hosts by itself.
+func TestSingleFileMount(t *testing.T) {
+	t.Parallel()
+	c := launch(t, busyboxImage, "0:0", "sleep", "1000").ready()
+	status, body := c.request("POST", "/files/replace?verbose=true", secret, map[string]any{"/etc/hosts": map[string]string{"old": "localhost", "new": "here"}})
+	if status != http.StatusOK {
+		t.Fatalf("replace: %d %s", status, body)
+	}
+	if got := c.sh("cat /etc/hosts; ls -a /etc"); !strings.Contains(got, "here") || strings.Contains(got, "opensandbox-upload") {
+		t.Errorf("after replace:\n%s", got)
+	}
+}
+
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

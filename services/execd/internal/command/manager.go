@@ -65,15 +65,16 @@ type Manager struct {
 	workers sync.WaitGroup
 }
 
-// record is one command. The fields after mu of the Manager's lock are guarded by it.
+// record is one command.
 type record struct {
 	id       string
 	content  string
 	started  time.Time
 	output   string // The log of a background command; empty for a foreground one.
 	proc     *reap.Process
-	finished chan struct{} // Closed after ended, code and problem were set.
+	finished chan struct{} // Closed after the fields below were set.
 
+	// Guarded by the Manager's lock. ended is zero while the command runs.
 	ended   time.Time
 	code    int
 	problem string

@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -119,7 +120,7 @@ func (m *Manager) plan(r *Request) (*plan, error) {
 	if err != nil && p.refusal == nil {
 		p.refusal = err
 	}
-	p.file, p.argv = shell, []string{shell, "-c", r.Command}
+	p.file, p.argv = shell, []string{filepath.Base(shell), "-c", r.Command} // The name stands in the shell's own messages.
 	return p, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -128,9 +129,8 @@ func serve(o options, env []string, stderr io.Writer) (int, error) {
 		return 1, err
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- a.server.Serve(ln) }() // Ends when a.close closes the server; a.close waits by reading failed.
-	code, err := a.wait(work, signals, failed)
-	return code, err
+	a.serving.Go(func() { failed <- a.server.Serve(ln) }) // Ends, and is waited for, when a.close closes the server.
+	return a.wait(work, signals, failed)
 }
 
 func startWorkload(o options, reaper *reap.Reaper, env []string) (*pid1.Workload, error) {
@@ -182,6 +182,7 @@ type app struct {
 	commands *command.Manager
 	proxy    *proxy.Proxy
 	server   *http.Server
+	serving  sync.WaitGroup
 }
 
 func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
@@ -227,7 +228,6 @@ func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal, failed <-chan 
 			}
 			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
 				a.drain()
-				<-failed
 				return 0, nil
 			}
 		case <-ended:
@@ -253,6 +253,7 @@ func (a *app) drain() {
 
 func (a *app) close() {
 	_ = a.server.Close()
+	a.serving.Wait()
 	a.commands.Close()
 	a.proxy.Close()
 }

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +92,38 @@ func TestReadHandoverTimesOut(t *testing.T) {
 	if _, err := readHandover(int(r.Fd()), 10*time.Millisecond); err == nil || !strings.Contains(err.Error(), "no line came within") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestEntryPointDecides runs the whole program, not as PID 1. It is not parallel: only one reaper may own the test's children.
+func TestEntryPointDecides(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free.Addr().(*net.TCPAddr).Port)
+	free.Close()
+	env := append(os.Environ(), "EXECD_ENVS="+filepath.Join(t.TempDir(), "env"))
+	for _, tt := range []struct {
+		port, script string
+		code         int
+		out          string
+	}{
+		{port, "exit 3", 3, ""},
+		{port, "sleep 0.1; exit 4", 4, ""},
+		{port, "sleep 1000 & sleep 0.1; kill -9 $$", 137, ""},
+		{taken, "sleep 1000", 1, "address already in use"},
+	} {
+		var out bytes.Buffer
+		if got := Run([]string{"--init", "--port", tt.port, "--", "sh", "-c", tt.script}, env, &out, &out); got != tt.code || !strings.Contains(out.String(), tt.out) {
+			t.Errorf("%q: got %d %q, want %d and %q", tt.script, got, out.String(), tt.code, tt.out)
+		}
+	}
+	ln.Close()
 }
 
 func TestUsage(t *testing.T) {

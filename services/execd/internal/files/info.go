@@ -53,6 +53,10 @@ type Info struct {
 
 // Path expands variables and ~ and makes the result absolute.
 func (s *Service) Path(path string) (string, error) {
+	if path == "" {
+		// It would mean the working directory, which nobody wants to delete by accident.
+		return "", fault.New(fault.Invalid, "invalid request, validation error path must not be empty").WithCode(codeBody)
+	}
 	p, err := environ.ExpandPath(path, s.lookup, s.home)
 	if err != nil {
 		return "", broken(err)

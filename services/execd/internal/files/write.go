@@ -1,6 +1,7 @@
 package files
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-
-	"crypto/rand"
 )
 
 // chunk is the size of one write; reads from a multipart body come in smaller pieces.
@@ -89,7 +88,7 @@ func beside(target string, old fs.FileInfo, want resolved) (*os.File, error) {
 		}
 	}
 	name := filepath.Join(filepath.Dir(target), ".opensandbox-upload-"+rand.Text())
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil || st == nil {
 		return f, err
 	}
@@ -132,22 +131,22 @@ func replaceWith(tmp *os.File, target string, src io.Reader, old fs.FileInfo, wa
 		if old == nil {
 			return broken(err)
 		}
-		return fromTemporary(tmp.Name(), target, want)
+		return fromTemporary(tmp, target, want)
 	}
 	return syncDir(filepath.Dir(target))
 }
 
 // fromTemporary copies a finished temporary file over a target that cannot be renamed over, such as a single-file mount.
-func fromTemporary(tmp, target string, want resolved) error {
-	f, err := os.Open(tmp)
-	if err != nil {
+func fromTemporary(tmp *os.File, target string, want resolved) error {
+	if _, err := tmp.Seek(0, io.SeekStart); err != nil {
 		return broken(err)
 	}
-	defer f.Close()
-	if err := overwrite(target, f, want); err != nil {
+	if err := overwrite(target, tmp, want); err != nil {
 		return err
 	}
-	_ = os.Remove(tmp)
+	if err := os.Remove(tmp.Name()); err != nil {
+		return broken(err)
+	}
 	return nil
 }
 

@@ -314,6 +314,7 @@ func TestMoveRemoveReplace(t *testing.T) {
 	s.do("POST", "/files/replace", obj{s.path("nope"): obj{"old": "a", "new": "x"}}).wantError(t, 404, "FILE_NOT_FOUND")
 	s.do("DELETE", "/files"+q("path", b, "path", s.path("nope")), nil).wantEmpty(t)
 	s.do("DELETE", "/files", nil).wantEmpty(t)
+	s.do("DELETE", "/directories?path=", nil).wantError(t, 400, codeBody)
 	s.do("DELETE", "/files"+q("path", s.dir), nil).wantError(t, 500, codeRuntime)
 	if _, err := os.Stat(b); err == nil {
 		t.Error("the file is still there")

@@ -174,8 +174,7 @@ func (s *Stream) text(line []byte) {
 	s.buf = append(s.buf, `,"text":"`...)
 	for len(line) > 0 {
 		n := CutText(line, flushAt)
-		piece := appendString(nil, line[:n])
-		s.buf = append(s.buf, piece[1:len(piece)-1]...)
+		s.buf = appendEscaped(s.buf, line[:n])
 		line = line[n:]
 		s.write()
 	}

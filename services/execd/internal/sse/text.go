@@ -7,7 +7,11 @@ const hex = "0123456789abcdef"
 // appendString appends b as a JSON string. Invalid UTF-8 becomes U+FFFD byte by byte. Besides what JSON demands it escapes <, >
 // and &, as OpenSandbox 1.1.1 does, and U+0085, U+2028 and U+2029, at which some readers of this stream would cut a line.
 func appendString(dst, b []byte) []byte {
-	dst = append(dst, '"')
+	return append(appendEscaped(append(dst, '"'), b), '"')
+}
+
+// appendEscaped is appendString without the quotes.
+func appendEscaped(dst, b []byte) []byte {
 	start := 0
 	for i := 0; i < len(b); {
 		c := b[i]
@@ -36,8 +40,7 @@ func appendString(dst, b []byte) []byte {
 		i += size
 		start = i
 	}
-	dst = append(dst, b[start:]...)
-	return append(dst, '"')
+	return append(dst, b[start:]...)
 }
 
 func appendEscape(dst []byte, c byte) []byte {

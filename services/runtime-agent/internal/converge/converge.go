@@ -66,8 +66,9 @@ type start struct {
 	epoch    uint64
 	instance executor.Instance
 	since    time.Time
-	polls    int
-	swaps    int
+	// looked is when the engine was last asked about it.
+	looked time.Time
+	swaps  int
 }
 
 // Outcome tells when to call Step again.
@@ -82,8 +83,8 @@ type Outcome struct {
 const (
 	// readyPoll is short because every millisecond of it is felt in each create.
 	readyPoll = 2 * time.Millisecond
-	// inspectEvery is how many polls pass between two looks at the engine while a sandbox gets ready.
-	inspectEvery = 25
+	// lookEvery is the time between two looks at the engine while a sandbox gets ready: its entry point may end.
+	lookEvery = 50 * time.Millisecond
 	engineRetry  = 500 * time.Millisecond
 	// maxSwaps is how often another port is tried when the leased one is taken.
 	maxSwaps = 3
@@ -153,7 +154,7 @@ func (c *Converger) step(ctx context.Context, now time.Time, r *sandbox.Record) 
 		// Nothing was ever reported of this placement: try to make it without asking first, which saves a call to the engine.
 		return c.make(ctx, now, r)
 	}
-	if s, ok := c.started(r); ok && s.polls%inspectEvery != 0 {
+	if s, ok := c.started(r); ok && now.Before(s.looked.Add(lookEvery)) {
 		return c.awaitReady(ctx, now, r, s.instance)
 	}
 	in, err := c.deps.Executor.Inspect(ctx, r.ID)

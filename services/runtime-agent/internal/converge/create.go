@@ -96,8 +96,7 @@ func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record)
 	if in.Phase != executor.Running {
 		return c.begin(ctx, now, r, in)
 	}
-	c.note(r, func(s *start) { s.instance, s.since = in, now })
-	return c.awaitReady(ctx, now, r, in)
+	return c.awaitStarted(ctx, now, r, in)
 }
 
 // begin takes a container that exists further on its way to Running.
@@ -122,6 +121,17 @@ func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record,
 	case executor.Removing:
 		return after(engineRetry / 10), nil
 	}
+	return c.awaitStarted(ctx, now, r, in)
+}
+
+// awaitStarted is awaitReady for what was just seen running.
+func (c *Converger) awaitStarted(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+	c.note(r, func(s *start) {
+		s.instance, s.looked = in, now
+		if s.since.IsZero() {
+			s.since = now
+		}
+	})
 	return c.awaitReady(ctx, now, r, in)
 }
 
@@ -133,15 +143,7 @@ func (c *Converger) awaitReady(ctx context.Context, now time.Time, r *sandbox.Re
 	if ctx.Err() != nil {
 		return again, ctx.Err()
 	}
-	var s start
-	c.note(r, func(st *start) {
-		if st.since.IsZero() {
-			st.since = now
-		}
-		st.instance = in
-		st.polls++
-		s = *st
-	})
+	s, _ := c.started(r)
 	if now.Sub(s.since) > c.cfg.ReadyTimeout {
 		return c.failCreate(ctx, r, sandbox.ReasonExecdNotAnswering,
 			fmt.Sprintf("the sandbox was started, but its daemon did not answer within %s%s", c.cfg.ReadyTimeout, c.lastLines(ctx, r)), nil)

@@ -134,8 +134,8 @@ func (e *Engine) filter() filters.Args {
 	return filters.NewArgs(filters.Arg("label", labelInstallation+"="+e.cfg.Installation), filters.Arg("label", labelNode+"="+e.cfg.Node))
 }
 
-// probeTimeout bounds one question to a daemon.
-const probeTimeout = time.Second
+// probeTimeout bounds one question to a daemon. The address of a container that has ended does not answer at all.
+const probeTimeout = 250 * time.Millisecond
 
 func newProbes() *http.Client {
 	return &http.Client{
