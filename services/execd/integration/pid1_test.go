@@ -29,6 +29,12 @@ var (
 
 const secret = "execdtest-token"
 
+// A kept connection could belong to an earlier container with the same address, and would hang: its end was never announced.
+var (
+	client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	probe  = &http.Client{Transport: client.Transport, Timeout: 2 * time.Second}
+)
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -122,6 +128,8 @@ func launch(t *testing.T, image, user string, entry ...string) *container {
 	docker(t, append(args, entry...)...)
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", name).Run() })
 	attach := exec.Command("docker", "start", "-a", "-i", name)
+	var said bytes.Buffer
+	attach.Stdout, attach.Stderr = &said, &said
 	in, err := attach.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +142,9 @@ func launch(t *testing.T, image, user string, entry ...string) *container {
 	}
 	t.Cleanup(func() {
 		_ = exec.Command("docker", "kill", name).Run()
-		_ = attach.Wait()
+		if err := attach.Wait(); err != nil && t.Failed() {
+			t.Logf("docker start: %v\n%s", err, said.String())
+		}
 	})
 	return &container{t: t, name: name}
 }
@@ -147,7 +157,7 @@ func (c *container) ready() *container {
 		out, err := exec.Command("docker", "inspect", "-f", "{{.NetworkSettings.IPAddress}}", c.name).Output()
 		if ip := strings.TrimSpace(string(out)); err == nil && ip != "" {
 			c.url = "http://" + ip + ":44772"
-			if res, err := http.Get(c.url + "/ping"); err == nil {
+			if res, err := probe.Get(c.url + "/ping"); err == nil {
 				res.Body.Close()
 				if res.StatusCode == http.StatusOK {
 					return c
@@ -156,7 +166,8 @@ func (c *container) ready() *container {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	c.t.Fatalf("not ready; logs:\n%s", c.logs())
+	state, _ := exec.Command("docker", "inspect", "-f", "{{json .State}} {{.NetworkSettings.IPAddress}}", c.name).CombinedOutput()
+	c.t.Fatalf("not ready; state %s; logs:\n%s", state, c.logs())
 	return nil
 }
 
@@ -191,7 +202,7 @@ func (c *container) request(method, path, token string, body any) (int, string) 
 		c.t.Fatal(err)
 	}
 	req.Header.Set("X-EXECD-ACCESS-TOKEN", token)
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -114,25 +114,39 @@ func hardwareAddress(ports map[int]int) string {
 func (e *Engine) Start(ctx context.Context, p executor.Plan) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
-	name := containerName(p.ID)
-	stdin, err := e.api.ContainerAttach(ctx, name, container.AttachOptions{Stream: true, Stdin: true})
-	if err != nil {
-		return classify("attach", err)
-	}
-	defer stdin.Close()
-	err = e.api.ContainerStart(ctx, name, container.StartOptions{})
+	err := e.start(ctx, p)
 	if lacksDaemon(err) {
 		// Somebody has removed the volume while no sandbox used it, and the engine has made it anew for this one, empty.
 		e.cfg.Log.WarnContext(ctx, "the volume with the daemon was removed; filling it again", "volume", e.volume)
 		if _, err := e.provision(ctx); err != nil {
 			return classify("deliver the daemon", err)
 		}
-		err = e.api.ContainerStart(ctx, name, container.StartOptions{})
+		err = e.start(ctx, p)
 	}
+	return startFault(err, p.Ports)
+}
+
+// start returns the engine's own errors.
+func (e *Engine) start(ctx context.Context, p executor.Plan) error {
+	name := containerName(p.ID)
+	stdin, err := e.api.ContainerAttach(ctx, name, container.AttachOptions{Stream: true, Stdin: true})
 	if err != nil {
-		return startFault(err, p.Ports)
+		return attachError(err)
+	}
+	defer stdin.Close()
+	if err := e.api.ContainerStart(ctx, name, container.StartOptions{}); err != nil {
+		return err
 	}
 	return deliverToken(stdin, p.Token)
+}
+
+// attachError gives the engine's refusal of an attach the class that the client's library does not: the connection is taken over before
+// it looks at the answer.
+func attachError(err error) error {
+	if strings.Contains(err.Error(), "received 404") {
+		return fmt.Errorf("attach: %w: %w", errdefs.ErrNotFound, err)
+	}
+	return fmt.Errorf("attach: %w", err)
 }
 
 // lacksDaemon recognises a start that failed because the daemon is not where it should be.

@@ -85,12 +85,15 @@ func takenPort(text string, ports map[int]int) (container, host int) {
 var startTexts = []string{"executable file not found", "no such file or directory", "permission denied", "exec format error", "not a directory"}
 
 func startFault(err error, ports map[int]int) error {
+	if err == nil || fault.Is(err, fault.Unavailable) {
+		return err
+	}
 	text := err.Error()
 	if isPortTaken(text) {
 		c, h := takenPort(text, ports)
 		return executor.ErrPortTaken(c, h)
 	}
-	if errdefs.IsNotFound(err) && strings.Contains(strings.ToLower(text), "no such container") {
+	if errdefs.IsNotFound(err) && !strings.Contains(text, "OCI runtime") {
 		return classify("start", err)
 	}
 	for _, t := range startTexts {

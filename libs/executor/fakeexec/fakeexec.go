@@ -1,0 +1,383 @@
+// Package fakeexec is an executor in memory, for simulation and for faults that a real engine cannot be made to show. It passes the same
+// conformance suite as the real ones, and can do what engines do to us: fail, stop, lose containers.
+package fakeexec
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
+)
+
+var (
+	_ executor.Executor  = (*Engine)(nil)
+	_ executor.Pauser    = (*Engine)(nil)
+	_ executor.LogReader = (*Engine)(nil)
+	_ executor.Watcher   = (*Engine)(nil)
+)
+
+// Method names a method of the port, for faults.
+type Method string
+
+// The methods that can be made to fail.
+const (
+	EnsureImage Method = "EnsureImage"
+	Create      Method = "Create"
+	Start       Method = "Start"
+	Inspect     Method = "Inspect"
+	List        Method = "List"
+	Ready       Method = "Ready"
+	Kill        Method = "Kill"
+	Remove      Method = "Remove"
+	Pause       Method = "Pause"
+	Unpause     Method = "Unpause"
+)
+
+// Engine is an engine in memory. All methods may be called concurrently.
+type Engine struct {
+	id  string
+	now func() time.Time
+
+	mu       sync.Mutex
+	down     bool
+	boxes    map[sandbox.ID]*box
+	failures map[Method][]error
+	foreign  map[int]bool
+	watchers map[int]*watcher
+	next     int
+	history  []Entry
+}
+
+type box struct {
+	plan executor.Plan
+	in   executor.Instance
+	// unready counts the probes that will still find the daemon silent.
+	unready int
+	logs    []string
+	// obeys is what the entry point does by itself.
+	behave Behaviour
+}
+
+type watcher struct {
+	events chan executor.Event
+	broken chan struct{}
+}
+
+// Entry is something that happened to an incarnation.
+type Entry struct {
+	executor.Ref
+	At   time.Time
+	What What
+}
+
+// What happened.
+type What string
+
+// What can happen. Killed and Removed are done by the port; Exited by the entry point itself or by hand.
+const (
+	WasCreated What = "created"
+	WasStarted What = "started"
+	WasPaused  What = "paused"
+	WasResumed What = "resumed"
+	WasKilled  What = "killed"
+	WasRemoved What = "removed"
+	HasExited  What = "exited"
+	WasLost    What = "lost"
+)
+
+// Behaviour is what a sandbox does after its start, read from the first word of its entry point.
+type Behaviour struct {
+	// Missing: the entry point does not exist. Exits: it ends at once with Code.
+	Missing, Exits bool
+	Code           int
+	// Unready is how many probes find the daemon silent.
+	Unready int
+}
+
+// Behave derives the behaviour from an entry point: "missing", "exit N", "slow N" (silent for N probes); anything else runs for ever.
+func Behave(entrypoint []string) Behaviour {
+	var b Behaviour
+	if len(entrypoint) == 0 {
+		return b
+	}
+	n := 0
+	if len(entrypoint) > 1 {
+		_, _ = fmt.Sscan(entrypoint[1], &n) // what is no number counts as 0
+	}
+	switch entrypoint[0] {
+	case "missing":
+		b.Missing = true
+	case "exit":
+		b.Exits, b.Code = true, n
+	case "slow":
+		b.Unready = n
+	}
+	return b
+}
+
+// MissingImage begins the names of images that do not exist.
+const MissingImage = "missing"
+
+// New returns an engine without containers. now is its clock.
+func New(id string, now func() time.Time) *Engine {
+	return &Engine{id: id, now: now, boxes: map[sandbox.ID]*box{}, failures: map[Method][]error{}, foreign: map[int]bool{}, watchers: map[int]*watcher{}}
+}
+
+// fail returns what the call must fail with: the engine being down, or a planned failure.
+func (e *Engine) fail(m Method) error {
+	if e.down {
+		return fault.New(fault.Unavailable, "the container engine does not answer")
+	}
+	if planned := e.failures[m]; len(planned) > 0 {
+		e.failures[m] = planned[1:]
+		return planned[0]
+	}
+	return nil
+}
+
+func (e *Engine) note(r executor.Ref, w What) {
+	e.history = append(e.history, Entry{r, e.now(), w})
+	if w == WasPaused || w == WasResumed || w == WasKilled || w == WasRemoved || w == HasExited || w == WasLost {
+		for _, wt := range e.watchers {
+			select {
+			case wt.events <- executor.Event{ID: r.ID}:
+			default: // a watcher that does not keep up misses events, as with a real engine
+			}
+		}
+	}
+}
+
+// EngineID returns the id.
+func (e *Engine) EngineID(context.Context) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.id, e.fail("EngineID")
+}
+
+// EnsureImage finds every image whose name does not begin with MissingImage.
+func (e *Engine) EnsureImage(ctx context.Context, img string, progress func(string)) error {
+	e.mu.Lock()
+	err := e.fail(EnsureImage)
+	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(img, MissingImage) {
+		return fault.Newf(fault.Invalid, "image %q does not exist", img).WithCode(executor.CodeImage)
+	}
+	progress("pulling image " + img)
+	return ctx.Err()
+}
+
+// Create makes a container.
+func (e *Engine) Create(_ context.Context, p executor.Plan) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(Create); err != nil {
+		return err
+	}
+	if e.boxes[p.ID] != nil {
+		return fault.New(fault.Conflict, "the name is in use")
+	}
+	if strings.HasPrefix(p.Image, MissingImage) {
+		return fault.New(fault.NotFound, "no such image")
+	}
+	p.Ports = maps.Clone(p.Ports)
+	b := &box{plan: p, behave: Behave(p.Entrypoint), in: executor.Instance{Ref: p.Ref, CreatedAt: p.CreatedAt, Deadline: p.Deadline, Phase: executor.Created}}
+	e.boxes[p.ID] = b
+	e.note(p.Ref, WasCreated)
+	return nil
+}
+
+// Start starts it.
+func (e *Engine) Start(_ context.Context, p executor.Plan) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(Start); err != nil {
+		return err
+	}
+	b := e.boxes[p.ID]
+	if b == nil || b.in.Epoch != p.Epoch {
+		return fault.New(fault.NotFound, "no such container")
+	}
+	if b.in.Phase != executor.Created {
+		return nil
+	}
+	for _, c := range slices.Sorted(maps.Keys(b.plan.Ports)) {
+		if e.foreign[b.plan.Ports[c]] {
+			return executor.ErrPortTaken(c, b.plan.Ports[c])
+		}
+	}
+	b.in.Phase, b.in.StartedAt, b.unready = executor.Running, e.now(), b.behave.Unready
+	b.in.Addresses = sandbox.Addresses{ContainerIP: "172.17.0.2", Ports: maps.Clone(b.plan.Ports)}
+	e.note(b.in.Ref, WasStarted)
+	switch {
+	case b.behave.Missing:
+		b.logs = append(b.logs, "entry point not found")
+		e.end(b, 127, HasExited)
+	case b.behave.Exits:
+		b.logs = append(b.logs, fmt.Sprintf("ending with %d", b.behave.Code))
+		e.end(b, b.behave.Code, HasExited)
+	}
+	return nil
+}
+
+func (e *Engine) end(b *box, code int, w What) {
+	b.in.Phase, b.in.ExitCode, b.in.FinishedAt = executor.Exited, code, e.now()
+	b.in.Addresses.ContainerIP = ""
+	e.note(b.in.Ref, w)
+}
+
+// Inspect looks.
+func (e *Engine) Inspect(_ context.Context, id sandbox.ID) (executor.Instance, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(Inspect); err != nil {
+		return executor.Instance{}, err
+	}
+	b := e.boxes[id]
+	if b == nil {
+		return executor.Instance{}, fault.New(fault.NotFound, "no such container")
+	}
+	return b.in, nil
+}
+
+// List returns everything, by id.
+func (e *Engine) List(context.Context) ([]executor.Instance, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(List); err != nil {
+		return nil, err
+	}
+	var out []executor.Instance
+	for _, id := range slices.Sorted(maps.Keys(e.boxes)) {
+		out = append(out, e.boxes[id].in)
+	}
+	return out, nil
+}
+
+// Ready succeeds once the daemon answers.
+func (e *Engine) Ready(_ context.Context, in executor.Instance) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(Ready); err != nil {
+		return err
+	}
+	b := e.boxes[in.ID]
+	switch {
+	case b == nil || b.in.Epoch != in.Epoch || b.in.Phase != executor.Running:
+		return fault.New(fault.Unavailable, "nothing answers")
+	case b.unready > 0:
+		b.unready--
+		return fault.New(fault.Unavailable, "not ready yet")
+	}
+	return nil
+}
+
+// Kill ends all processes.
+func (e *Engine) Kill(_ context.Context, r executor.Ref) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(Kill); err != nil {
+		return err
+	}
+	if b := e.boxes[r.ID]; b != nil && b.in.Epoch == r.Epoch && (b.in.Phase == executor.Running || b.in.Phase == executor.Paused) {
+		e.end(b, 137, WasKilled)
+	}
+	return nil
+}
+
+// Remove removes the incarnation.
+func (e *Engine) Remove(_ context.Context, r executor.Ref) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(Remove); err != nil {
+		return err
+	}
+	if b := e.boxes[r.ID]; b != nil && b.in.Epoch == r.Epoch {
+		if b.in.Phase == executor.Running || b.in.Phase == executor.Paused {
+			e.end(b, 137, WasKilled)
+		}
+		delete(e.boxes, r.ID)
+		e.note(r, WasRemoved)
+	}
+	return nil
+}
+
+// Pause freezes.
+func (e *Engine) Pause(_ context.Context, r executor.Ref) error {
+	return e.move(r, Pause, executor.Running, executor.Paused, WasPaused)
+}
+
+// Unpause goes on.
+func (e *Engine) Unpause(_ context.Context, r executor.Ref) error {
+	return e.move(r, Unpause, executor.Paused, executor.Running, WasResumed)
+}
+
+func (e *Engine) move(r executor.Ref, m Method, from, to executor.Phase, w What) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail(m); err != nil {
+		return err
+	}
+	b := e.boxes[r.ID]
+	switch {
+	case b == nil || b.in.Epoch != r.Epoch || (b.in.Phase != from && b.in.Phase != to):
+		return fault.New(fault.Conflict, "the sandbox does not run")
+	case b.in.Phase == to:
+		return nil
+	}
+	b.in.Phase = to
+	e.note(r, w)
+	return nil
+}
+
+// Tail returns the last lines.
+func (e *Engine) Tail(_ context.Context, r executor.Ref, n int) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fail("Tail"); err != nil {
+		return nil, err
+	}
+	if b := e.boxes[r.ID]; b != nil && b.in.Epoch == r.Epoch {
+		return slices.Clone(b.logs[max(0, len(b.logs)-n):]), nil
+	}
+	return nil, nil
+}
+
+// Watch tells of what happens until ctx ends or the engine stops.
+func (e *Engine) Watch(ctx context.Context, ready func(), fn func(executor.Event)) error {
+	e.mu.Lock()
+	if err := e.fail("Watch"); err != nil {
+		e.mu.Unlock()
+		return err
+	}
+	w := &watcher{events: make(chan executor.Event, 256), broken: make(chan struct{})}
+	key := e.next
+	e.next++
+	e.watchers[key] = w
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.watchers, key)
+	}()
+	ready()
+	for {
+		select {
+		case ev := <-w.events:
+			fn(ev)
+		case <-w.broken:
+			return fault.New(fault.Unavailable, "the connection to the engine broke")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
