@@ -122,8 +122,11 @@ func Behave(entrypoint []string) Behaviour {
 	return b
 }
 
-// MissingImage begins the names of images that do not exist.
-const MissingImage = "missing"
+// Beginnings of image names: images that do not exist, and images that have to be pulled first.
+const (
+	MissingImage = "missing"
+	RemoteImage  = "remote"
+)
 
 // New returns an engine without containers. now is its clock.
 func New(id string, now func() time.Time) *Engine {
@@ -172,7 +175,9 @@ func (e *Engine) EnsureImage(ctx context.Context, img string, progress func(stri
 	if strings.HasPrefix(img, MissingImage) {
 		return fault.Newf(fault.Invalid, "image %q does not exist", img).WithCode(executor.CodeImage)
 	}
-	progress("pulling image " + img)
+	if strings.HasPrefix(img, RemoteImage) {
+		progress("pulling image " + img)
+	}
 	return ctx.Err()
 }
 

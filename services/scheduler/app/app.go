@@ -64,7 +64,11 @@ func Parts(cfg Config, d Deps) []Part {
 		if lag > time.Second {
 			d.Log.WarnContext(ctx, "the machine's clock has jumped ahead; deadlines follow slowly", "lag", lag)
 		}
-		return s.Expire(ctx, now)
+		wake, err := s.Expire(ctx, now)
+		if !wake.IsZero() {
+			wake = wake.Add(lag) // the loop sleeps by the wall clock
+		}
+		return wake, err
 	}
 	return []Part{
 		{"scheduler placement", loop("placement", s.Place, sandbox.TopicPlacement, d)},
@@ -88,6 +92,11 @@ func sinceBoot() time.Duration {
 		return 0 // cannot happen on a kernel that Go runs on; 0 makes deadlines late, never early
 	}
 	return time.Duration(ts.Nano())
+}
+
+// NewSlewedClock returns the clock that deadlines are judged by: a wall clock that advances at most 1.1 times as fast as the time since boot.
+func NewSlewedClock(wall func() time.Time, boot func() time.Duration) *deadline.SlewedClock {
+	return deadline.NewSlewedClock(wall, boot)
 }
 
 // Stepper is a scheduler without its loops, for a simulator that decides what runs when.

@@ -84,8 +84,8 @@ const (
 	// readyPoll is short because every millisecond of it is felt in each create.
 	readyPoll = 2 * time.Millisecond
 	// lookEvery is the time between two looks at the engine while a sandbox gets ready: its entry point may end.
-	lookEvery = 50 * time.Millisecond
-	engineRetry  = 500 * time.Millisecond
+	lookEvery   = 50 * time.Millisecond
+	engineRetry = 500 * time.Millisecond
 	// maxSwaps is how often another port is tried when the leased one is taken.
 	maxSwaps = 3
 )

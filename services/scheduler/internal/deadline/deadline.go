@@ -26,7 +26,8 @@ type Expirer struct {
 // New returns an Expirer.
 func New(store Store, log *slog.Logger) *Expirer { return &Expirer{store: store, log: log} }
 
-// Step sets everything Gone that is due at now, the caller's slewed time, and returns the next deadline; zero when there is none.
+// Step sets everything Gone that is due at now, the caller's slewed time, and returns when to step again, by the same clock; zero
+// when no deadline is left.
 // The store uses the earlier of now and its own clock, so that neither of two clocks alone can end a sandbox early.
 func (e *Expirer) Step(ctx context.Context, now time.Time) (time.Time, error) {
 	for {
@@ -45,5 +46,11 @@ func (e *Expirer) Step(ctx context.Context, now time.Time) (time.Time, error) {
 	if err != nil || !ok {
 		return time.Time{}, err
 	}
+	if !at.After(now) { // due by now and not taken: the store's clock is behind
+		at = now.Add(behind)
+	}
 	return at, nil
 }
+
+// behind is the pause before a deadline is tried again that has come by this process's clock and not by the store's.
+const behind = 5 * time.Millisecond

@@ -69,6 +69,10 @@ func TestStep(t *testing.T) {
 	if f.due != 0 || len(f.asked) != 3 || !f.asked[0].Equal(now) {
 		t.Errorf("%d left after %d calls with %v", f.due, len(f.asked), f.asked)
 	}
+	f.next = now.Add(-time.Second) // the store's clock is behind
+	if wake, err = New(f, slog.New(slog.DiscardHandler)).Step(t.Context(), now); err != nil || !wake.After(now) {
+		t.Errorf("Step = %v, %v; want a later time, not a busy loop", wake, err)
+	}
 	f.broken = errors.New("away")
 	if _, err := New(f, slog.New(slog.DiscardHandler)).Step(t.Context(), now); !errors.Is(err, f.broken) {
 		t.Errorf("Step = %v, want the store's error", err)
