@@ -67,10 +67,11 @@ wait_until_ready() {
 	local start=$SECONDS
 	printf 'Waiting for the Docker engine'
 	until ask; do
-		if [ $((SECONDS - start)) -ge "$START_SECONDS" ]; then
+		# Process 0 stands for an engine that somebody else starts (systemd, or a dockerd that is on its way already).
+		if [ $((SECONDS - start)) -ge "$START_SECONDS" ] || { [ "$engine" != 0 ] && ! kill -0 "$engine" 2>/dev/null; }; then
 			printf ' failed\n'
 			tail -n 20 "$LOG" >&2 2>/dev/null || true
-			die "the Docker engine did not answer within $START_SECONDS s: $answer"
+			die "the Docker engine ended or did not answer within $START_SECONDS s: $answer"
 		fi
 		printf ' .'
 		sleep 1
@@ -79,6 +80,7 @@ wait_until_ready() {
 }
 
 start_engine() {
+	engine=0
 	is_root || die "only root can start the Docker engine; run: sudo $0"
 	if systemd; then
 		systemctl start docker
@@ -87,6 +89,7 @@ start_engine() {
 		mkdir -p "$(dirname "$LOG")"
 		say "Starting dockerd (log: $LOG)"
 		setsid dockerd >>"$LOG" 2>&1 </dev/null &
+		engine=$!
 	fi
 	wait_until_ready
 	ready

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/versions"
@@ -54,6 +55,10 @@ type Engine struct {
 	// network is the name of the network that sandboxes join; hardware says whether they are cut off by their hardware addresses.
 	network  string
 	hardware bool
+	// bridge is the index of the interface of the engine's bridge.
+	bridge int
+	// introduced holds the entries of the neighbour table that we have set, by sandbox.
+	introduced sync.Map
 	// perEndpoint says that the engine wants the hardware address with the endpoint (API 1.44 and later).
 	perEndpoint bool
 	pulls       pulls

@@ -146,6 +146,9 @@ func newProbes() *http.Client {
 
 // Ready asks the daemon in the sandbox: at its own address with a local engine, else at its published port on the engine's host.
 func (e *Engine) Ready(ctx context.Context, in executor.Instance) error {
+	if err := e.introduce(in); err != nil {
+		return fault.New(fault.Unavailable, "the sandbox's address cannot be set").Because(err)
+	}
 	host := in.Addresses.ContainerIP + ":" + strconv.Itoa(daemonPort)
 	if !e.local || in.Addresses.ContainerIP == "" {
 		host = e.engineHost() + ":" + strconv.Itoa(in.Addresses.Ports[daemonPort])

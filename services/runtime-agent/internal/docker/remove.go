@@ -55,6 +55,7 @@ func (e *Engine) Remove(ctx context.Context, r executor.Ref) error {
 		err := e.api.ContainerRemove(ctx, containerName(r.ID), container.RemoveOptions{Force: true, RemoveVolumes: true})
 		switch {
 		case err == nil, errdefs.IsNotFound(err):
+			e.dismiss(r.ID)
 			return nil
 		case errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress"):
 		default:

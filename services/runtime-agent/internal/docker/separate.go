@@ -28,6 +28,9 @@ func (e *Engine) separate(ctx context.Context) error {
 	if e.local {
 		err := ensureRule()
 		if err == nil {
+			err = e.findBridge(ctx)
+		}
+		if err == nil {
 			e.network, e.hardware = "bridge", true
 			e.cfg.Log.InfoContext(ctx, "sandboxes are cut off from each other by a rule on the engine's bridge", "table", "bridge "+ruleTable)
 			return nil

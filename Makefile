@@ -1,0 +1,86 @@
+# Tasks of the project; "make help" lists them. The work is done by the scripts in scripts/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A clone that belongs to another user has no readable version control; the version is stamped below.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//' | grep . || echo 0.0.0-dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# Sandboxes run Linux, whatever the server runs on.
+GOARCH ?= $(shell go env GOARCH)
+EMBEDDED := services/runtime-agent/internal/delivery/embedded/execd
+MODULES = $(shell go list -m -f '{{.Dir}}')
+
+.PHONY: help
+help: ## list the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: build-execd ## build bin/opensandbox-server (with the daemon inside) and bin/opensandbox-execd
+	CGO_ENABLED=0 go build -trimpath -tags embed_execd -ldflags '$(LDFLAGS)' -o bin/opensandbox-server ./services/allinone/cmd/opensandbox-server
+
+.PHONY: build-execd
+build-execd: ## build only the daemon that runs in sandboxes
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/opensandbox-execd ./services/execd/cmd/opensandbox-execd
+	@mkdir -p $(dir $(EMBEDDED))
+	@cmp -s bin/opensandbox-execd $(EMBEDDED) || cp bin/opensandbox-execd $(EMBEDDED)
+
+.PHONY: quickstart
+quickstart: ## set up everything, start a server, run a command in a sandbox
+	@scripts/quickstart.sh start
+
+.PHONY: quickstart-stop
+quickstart-stop: ## stop the server of "make quickstart"
+	@scripts/quickstart.sh stop
+
+.PHONY: test
+test: ## all set-up and every test (up to 60 minutes with empty caches)
+	@scripts/test.sh
+
+.PHONY: setup
+setup: ## install what the tests need, build the images
+	@scripts/test.sh setup
+
+.PHONY: unit
+unit: ## unit tests with the race detector, import rules, module files
+	@scripts/test.sh unit
+
+.PHONY: integration
+integration: ## tests against a real Docker engine
+	@scripts/test.sh integration
+
+.PHONY: clients
+clients: ## end-to-end tests with the published clients
+	@scripts/test.sh clients
+
+.PHONY: simulate
+simulate: ## the control plane in the simulator; more with ARGS="…"
+	@SIMULATE_ARGS='$(ARGS)' scripts/test.sh simulate
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, shellcheck
+	@scripts/test.sh lint
+
+.PHONY: fmt
+fmt: ## format all Go files
+	gofmt -w libs services tests
+
+.PHONY: bench
+bench: ## Go benchmarks of all modules
+	go test -run '^$$' -bench . -benchmem work
+
+.PHONY: tidy
+tidy: ## tidy all modules and bring them in line with the workspace
+	go work sync
+	for module in $(MODULES); do GOWORK=off go mod tidy -C "$$module"; done
+
+.PHONY: tidy-check
+tidy-check: ## check that each module builds alone and is tidy
+	@scripts/modules.sh
+
+.PHONY: clean
+clean: ## remove what was built in this tree (not the cache, images or the quick start's state)
+	rm -rf bin bench-results $(EMBEDDED)

@@ -1,0 +1,399 @@
+//go:build e2e
+
+// Package acceptance runs the real server on a real Docker engine and drives it as its users do: with plain HTTP and with the published,
+// unmodified clients.
+package acceptance
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// image is built by scripts/images.sh.
+const image = "opensandbox/busybox:dev"
+
+const apiKey = "key-of-the-test"
+
+// patience bounds every wait for something that the server or the engine does by itself.
+const patience = 60 * time.Second
+
+// server is a running opensandbox-server with a directory of its own.
+type server struct {
+	t      *testing.T
+	dir    string
+	base   string // http://host:port
+	extra  string
+	cmd    *exec.Cmd
+	log    *os.File
+	exited chan struct{}
+}
+
+// start runs a server until the end of the test, which then fails if anything is left on the engine. extra is more configuration.
+func start(t *testing.T, extra string) *server {
+	t.Helper()
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), extra: extra}
+	s.run()
+	t.Cleanup(func() {
+		s.sweep()
+		s.stop()
+		s.nothingLeft()
+		if t.Failed() {
+			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			t.Logf("server log (end):\n%s", tail(string(text), 6000))
+		}
+	})
+	return s
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+func binary(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("OPENSANDBOX_SERVER_BIN")
+	if path == "" {
+		t.Fatal("OPENSANDBOX_SERVER_BIN must name the server to test")
+	}
+	return path
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func (s *server) config() string {
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.base, "http://"), ":")
+	// Each server has a part of the ports of its own, so that servers side by side do not take each other's.
+	low := 20000 + rand.IntN(100)*100
+	return fmt.Sprintf(`
+[server]
+host = "127.0.0.1"
+port = %s
+api_key = %q
+admin_listen = ""
+[runtime]
+type = "docker"
+execd_image = "unused"
+[docker]
+network_mode = "bridge"
+publish_host = "127.0.0.1"
+port_range_min = %d
+port_range_max = %d
+[store]
+path = %q
+[agent]
+state_dir = %q
+node = "test"
+%s`, port, apiKey, low, low+1000, filepath.Join(s.dir, "data", "store.db"), filepath.Join(s.dir, "state"), s.extra)
+}
+
+// run starts the process and waits until it answers.
+func (s *server) run() {
+	s.t.Helper()
+	path := filepath.Join(s.dir, "server.toml")
+	if _, err := os.Stat(path); err != nil {
+		if err := os.WriteFile(path, []byte(s.config()), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	var err error
+	if s.log, err = os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd = exec.Command(binary(s.t), "--config", path)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) { _ = cmd.Wait(); close(exited) }(s.cmd, s.exited)
+	s.eventually("the server answers", func() bool {
+		select {
+		case <-s.exited:
+			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			s.t.Fatalf("the server ended at once:\n%s", tail(string(text), 3000))
+		default:
+		}
+		res, err := http.Get(s.base + "/health")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+}
+
+func (s *server) stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		s.t.Error("the server does not end on SIGTERM")
+		s.kill()
+	}
+	_ = s.log.Close()
+}
+
+// kill is kill -9.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.exited
+	_ = s.log.Close()
+}
+
+// eventually waits for a condition; there is no other way to wait in these tests.
+func (s *server) eventually(what string, done func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if done() {
+			return
+		}
+	}
+	s.t.Fatalf("never: %s", what)
+}
+
+// answer is a response with its body read.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, tail(string(a.body), 600)) }
+
+// json decodes the body.
+func (a answer) json(t *testing.T) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal(a.body, &m); err != nil {
+		t.Fatalf("%v: not a JSON object: %v", a, err)
+	}
+	return m
+}
+
+// do sends a request with the key. A body that is not text is sent as JSON.
+func (s *server) do(method, path string, body any, header ...string) answer {
+	s.t.Helper()
+	a, err := s.try(method, path, body, header...)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+func (s *server) try(method, path string, body any, header ...string) (answer, error) {
+	return request(method, s.base+path, body, append([]string{"OPEN-SANDBOX-API-KEY", apiKey}, header...)...)
+}
+
+// client follows no redirects, as the published Python client.
+var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: patience}
+
+func request(method, url string, body any, header ...string) (answer, error) {
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		r = strings.NewReader(b)
+	default:
+		j, err := json.Marshal(b)
+		if err != nil {
+			return answer{}, err
+		}
+		r = bytes.NewReader(j)
+	}
+	req, err := http.NewRequest(method, url, r)
+	if err != nil {
+		return answer{}, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i+1] == "" {
+			req.Header.Del(header[i])
+			continue
+		}
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return answer{res.StatusCode, res.Header, b}, err
+}
+
+type m = map[string]any
+
+// spec is the body of an ordinary create, with changes.
+func spec(change m) m {
+	b := m{"image": m{"uri": image}, "entrypoint": []string{"tail", "-f", "/dev/null"}, "timeout": 600, "resourceLimits": m{"cpu": "500m", "memory": "128Mi"}}
+	for k, v := range change {
+		b[k] = v
+	}
+	return b
+}
+
+// create makes a sandbox that must be Running.
+func (s *server) create(change m) string {
+	s.t.Helper()
+	a := s.do("POST", "/v1/sandboxes", spec(change))
+	if a.status != http.StatusAccepted {
+		s.t.Fatalf("create: %v", a)
+	}
+	return a.json(s.t)["id"].(string)
+}
+
+func (s *server) state(id string) string {
+	a := s.do("GET", "/v1/sandboxes/"+id, nil)
+	if a.status != http.StatusOK {
+		return fmt.Sprint(a.status)
+	}
+	return a.json(s.t)["status"].(m)["state"].(string)
+}
+
+// endpoint returns the URL of a port and the headers to send.
+func (s *server) endpoint(id string, port int) (string, []string) {
+	s.t.Helper()
+	a := s.do("GET", fmt.Sprintf("/v1/sandboxes/%s/endpoints/%d", id, port), nil)
+	if a.status != http.StatusOK {
+		s.t.Fatalf("endpoint: %v", a)
+	}
+	e := a.json(s.t)
+	var header []string
+	if h, ok := e["headers"].(m); ok {
+		for k, v := range h {
+			header = append(header, k, v.(string))
+		}
+	}
+	return "http://" + e["endpoint"].(string), header
+}
+
+// shell runs a command in a sandbox and returns the events of its stream.
+func (s *server) shell(id, command string) []m {
+	s.t.Helper()
+	url, header := s.endpoint(id, 44772)
+	return s.stream(url, header, m{"command": command})
+}
+
+func (s *server) stream(url string, header []string, body m) []m {
+	s.t.Helper()
+	a, err := request("POST", url+"/command", body, header...)
+	if err != nil || a.status != http.StatusOK {
+		s.t.Fatalf("command: %v %v", a, err)
+	}
+	var events []m
+	for frame := range strings.SplitSeq(string(a.body), "\n\n") {
+		if frame == "" {
+			continue
+		}
+		var e m
+		if err := json.Unmarshal([]byte(frame), &e); err != nil {
+			s.t.Fatalf("frame %q: %v", frame, err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// output joins the texts of one kind of event.
+func output(events []m, kind string) string {
+	var b strings.Builder
+	for _, e := range events {
+		if e["type"] == kind {
+			b.WriteString(e["text"].(string))
+		}
+	}
+	return b.String()
+}
+
+// items returns what the list shows.
+func (s *server) items(query string) []m {
+	s.t.Helper()
+	a := s.do("GET", "/v1/sandboxes?pageSize=200&"+query, nil)
+	if a.status != http.StatusOK {
+		s.t.Fatalf("list: %v", a)
+	}
+	var out []m
+	for _, i := range a.json(s.t)["items"].([]any) {
+		out = append(out, i.(m))
+	}
+	return out
+}
+
+// sweep deletes all sandboxes.
+func (s *server) sweep() {
+	for _, i := range s.items("") {
+		if a := s.do("DELETE", "/v1/sandboxes/"+i["id"].(string), nil); a.status != http.StatusNoContent && a.status != http.StatusNotFound {
+			s.t.Errorf("delete: %v", a)
+		}
+	}
+}
+
+// docker runs Docker's own client.
+func docker(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "docker", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("docker %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (s *server) installation() string {
+	b, err := os.ReadFile(filepath.Join(s.dir, "data", "installation.id"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// containers returns the sandbox ids for which the engine has a container.
+func (s *server) containers() []string {
+	out := docker(s.t, "ps", "-a", "--filter", "label=dev.opensandbox.installation="+s.installation(), "--format", `{{.Label "opensandbox.io/id"}}`)
+	return strings.Fields(out)
+}
+
+// nothingLeft fails if the engine still has anything of this server, and takes away the daemon's volume, which is kept on purpose.
+func (s *server) nothingLeft() {
+	if left := s.containers(); len(left) > 0 {
+		s.t.Errorf("containers left behind: %v", left)
+	}
+	volumes := strings.Fields(docker(s.t, "volume", "ls", "-q", "--filter", "label=dev.opensandbox.execd-of="+s.installation()))
+	if len(volumes) > 1 {
+		s.t.Errorf("volumes left behind: %v", volumes)
+	}
+	for _, v := range volumes {
+		docker(s.t, "volume", "rm", v)
+	}
+	for _, i := range strings.Fields(docker(s.t, "images", "-q", "--filter", "label=dev.opensandbox.execd-of="+s.installation())) {
+		docker(s.t, "rmi", "-f", i)
+	}
+}
+
+func ids(items []m) []string {
+	var out []string
+	for _, i := range items {
+		out = append(out, i["id"].(string))
+	}
+	return out
+}
