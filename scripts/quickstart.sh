@@ -20,8 +20,13 @@ STOP_SECONDS=30
 # running: fills pid if the server of this state folder runs. A number alone could be another process by now.
 running() {
 	pid=$(cat "$STATE/pid" 2>/dev/null || true)
-	[ -n "$pid" ] && ps -p "$pid" -o args= 2>/dev/null | grep -qF -- "--config $CONFIG"
+	[ -n "$pid" ] && arguments "$pid" | grep -qF -- "--config $CONFIG"
 }
+
+# arguments PID: its command line; from /proc where there is one, as a bare machine may have no ps.
+arguments() {
+	if [ -d /proc/self ]; then tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" || true; else ps -p "$1" -o args= || true; fi
+} 2>/dev/null
 
 stop_server() {
 	local start=$SECONDS

@@ -397,3 +397,12 @@ func ids(items []m) []string {
 	}
 	return out
 }
+
+// text returns the server's log.
+func (s *server) text() string {
+	b, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(b)
+}
