@@ -9,4 +9,6 @@ require (
 	opensandbox/libs v0.0.0
 )
 
+require github.com/stretchr/testify v1.12.1 // indirect
+
 replace opensandbox/libs => ../../libs
