@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/client"
+)
+
+// image is built by scripts/images.sh.
+const image = "opensandbox/busybox:dev"
+
+const apiKey = "bench"
+
+// bench is one run.
+type bench struct {
+	ctx     context.Context
+	binary  string
+	out     string
+	dir     string
+	docker  *client.Client
+	http    *http.Client
+	base    string
+	server  *exec.Cmd
+	results []result
+}
+
+func newBench(ctx context.Context, binary, out string) (*bench, error) {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "opensandbox-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{ctx: ctx, binary: binary, out: out, dir: dir, docker: docker,
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256}, Timeout: 2 * time.Minute}}
+	if err := b.start(); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// start runs the server and waits until it answers.
+func (b *bench) start() error {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	_, port, _ := net.SplitHostPort(address)
+	b.base = "http://" + address
+	config := fmt.Sprintf("[server]\nhost = \"127.0.0.1\"\nport = %s\napi_key = %q\nadmin_listen = \"\"\n[docker]\nnetwork_mode = \"bridge\"\n[store]\npath = %q\n[agent]\nstate_dir = %q\nnode = \"bench\"\n",
+		port, apiKey, b.store(), filepath.Join(b.dir, "state"))
+	path := filepath.Join(b.dir, "server.toml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(b.out, "server.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	b.server = exec.Command(b.binary, "--config", path)
+	b.server.Stdout, b.server.Stderr = log, log
+	if err := b.server.Start(); err != nil {
+		return err
+	}
+	for range 3000 {
+		if res, err := b.http.Get(b.base + "/health"); err == nil {
+			_ = res.Body.Close()
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("the server never answered; see %s", log.Name())
+}
+
+func (b *bench) store() string { return filepath.Join(b.dir, "data", "store.db") }
+
+func (b *bench) stop() error {
+	if b.server == nil || b.server.Process == nil {
+		return nil
+	}
+	_ = b.server.Process.Signal(syscall.SIGTERM)
+	err := b.server.Wait()
+	b.server = nil
+	return err
+}
+
+// close removes everything that the run has made.
+func (b *bench) close() {
+	if b.server != nil {
+		for _, id := range b.list() {
+			_, _, _ = b.call("DELETE", "/v1/sandboxes/"+id, nil)
+		}
+		_ = b.stop()
+	}
+	id, _ := os.ReadFile(filepath.Join(b.dir, "data", "installation.id"))
+	if owner := strings.TrimSpace(string(id)); owner != "" {
+		for _, kind := range []string{"volume", "image"} {
+			out, _ := exec.Command("docker", kind, "ls", "-q", "--filter", "label=dev.opensandbox.execd-of="+owner).Output()
+			for _, name := range strings.Fields(string(out)) {
+				_ = exec.Command("docker", kind, "rm", name).Run()
+			}
+		}
+	}
+	_ = os.RemoveAll(b.dir)
+	_ = b.docker.Close()
+}
+
+// call sends a request to the server and returns status and body.
+func (b *bench) call(method, path string, body any) (int, []byte, error) {
+	var r io.Reader
+	if body != nil {
+		j, err := json.Marshal(body)
+		if err != nil {
+			return 0, nil, err
+		}
+		r = bytes.NewReader(j)
+	}
+	req, err := http.NewRequestWithContext(b.ctx, method, b.base+path, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("OPEN-SANDBOX-API-KEY", apiKey)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := b.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	return res.StatusCode, out, err
+}
+
+type m = map[string]any
+
+// Limits of every container of a run, ours and raw.
+const (
+	cpus   = "1"
+	memory = "128Mi"
+)
+
+// create makes a sandbox that must be Running.
+func (b *bench) create() (string, error) {
+	status, body, err := b.call("POST", "/v1/sandboxes", m{"image": m{"uri": image}, "entrypoint": []string{"tail", "-f", "/dev/null"}, "timeout": 3600,
+		"resourceLimits": m{"cpu": cpus, "memory": memory}})
+	if err != nil {
+		return "", err
+	}
+	var s struct {
+		ID     string
+		Status struct{ State string }
+	}
+	if err := json.Unmarshal(body, &s); err != nil || status != http.StatusAccepted || s.Status.State != "Running" {
+		return s.ID, fmt.Errorf("create: %d %s", status, body)
+	}
+	return s.ID, nil
+}
+
+func (b *bench) remove(id string) error {
+	status, body, err := b.call("DELETE", "/v1/sandboxes/"+id, nil)
+	if err == nil && status != http.StatusNoContent && status != http.StatusNotFound {
+		err = fmt.Errorf("delete: %d %s", status, body)
+	}
+	return err
+}
+
+func (b *bench) list() []string {
+	_, body, _ := b.call("GET", "/v1/sandboxes?pageSize=200", nil)
+	var l struct{ Items []struct{ ID string } }
+	_ = json.Unmarshal(body, &l)
+	var ids []string
+	for _, i := range l.Items {
+		ids = append(ids, i.ID)
+	}
+	return ids
+}
+
+// endpoint returns the URL and token of a sandbox's daemon.
+func (b *bench) endpoint(id string) (url, token string, err error) {
+	_, body, err := b.call("GET", "/v1/sandboxes/"+id+"/endpoints/44772", nil)
+	if err != nil {
+		return "", "", err
+	}
+	var e struct {
+		Endpoint string
+		Headers  map[string]string
+	}
+	if err := json.Unmarshal(body, &e); err != nil || e.Endpoint == "" {
+		return "", "", fmt.Errorf("endpoint: %s", body)
+	}
+	return "http://" + e.Endpoint, e.Headers["X-EXECD-ACCESS-TOKEN"], nil
+}
+
+// command runs a command and returns when its stream has ended.
+func (b *bench) command(url, token, command string) error {
+	req, err := http.NewRequestWithContext(b.ctx, "POST", url+"/command", strings.NewReader(`{"command":`+fmt.Sprintf("%q", command)+`}`))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("X-EXECD-ACCESS-TOKEN", token)
+	res, err := b.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	if err == nil && !bytes.Contains(out, []byte("execution_complete")) {
+		err = fmt.Errorf("command: %s", out)
+	}
+	return err
+}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"opensandbox/libs/node"
+	"opensandbox/libs/sandbox"
+	"opensandbox/libs/sqlitestore"
+)
+
+const records = 10_000
+
+// fill writes records into the store of a stopped server, as if they ran on another node.
+func (b *bench) fill() ([]string, error) {
+	ctx := b.ctx
+	st, err := sqlitestore.Open(ctx, b.store())
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	n, err := st.Register(ctx, node.Registration{Name: "elsewhere", EngineID: "elsewhere", PortMin: 1024, PortMax: 65535})
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, records)
+	for i := range records {
+		id := sandbox.ID(fmt.Sprintf("00000000-0000-4000-8000-%012d", i))
+		_, err := st.Insert(ctx, sandbox.New{ID: id, Accepted: true, Metadata: map[string]string{"team": fmt.Sprintf("t%d", i%10), "run": strconv.Itoa(i)},
+			Spec: sandbox.Spec{Image: image, Entrypoint: []string{"tail", "-f", "/dev/null"}, Timeout: 24 * time.Hour, Env: map[string]string{"A": "b"}}})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := st.Place(ctx, sandbox.PlaceRequest{ID: id, Ports: []int{44772, 8080}, Candidates: []sandbox.Candidate{{Node: "elsewhere", PortMin: 1024, PortMax: 65535}}}); err != nil {
+			return nil, err
+		}
+		if _, err := st.Report(ctx, sandbox.Report{ID: id, Node: "elsewhere", Epoch: 1, Session: n.Session, Generation: 1, State: sandbox.StateRunning, Reason: sandbox.ReasonRunning,
+			Addresses: sandbox.Addresses{ContainerIP: "10.0.0.1", Ports: map[int]int{44772: 1, 8080: 2}}}); err != nil {
+			return nil, err
+		}
+		ids[i] = string(id)
+	}
+	return ids, nil
+}
+
+// reads measures GET and list with many records, and the memory of the server.
+func (b *bench) reads() error {
+	if err := b.stop(); err != nil {
+		return err
+	}
+	ids, err := b.fill()
+	if err != nil {
+		return err
+	}
+	took, err := timed(b.start)
+	if err != nil {
+		return err
+	}
+	b.add(result{Section: "reads", Name: fmt.Sprintf("start to /health with %d records", records), Samples: []float64{took}})
+	samples, rate, failed := b.hammer(16, 10*time.Second, func(i int) string { return "/v1/sandboxes/" + ids[(i*7919)%records] })
+	b.add(result{Section: "reads", Name: "GET by id, 16 connections", Samples: samples, OK: len(samples) - failed, Tried: len(samples), Note: fmt.Sprintf("%.0f requests/s; target ≥ 10000/s, p99 ≤ 10 ms", rate)})
+	samples, rate, failed = b.hammer(4, 5*time.Second, func(i int) string { return fmt.Sprintf("/v1/sandboxes?pageSize=20&metadata=team%%3Dt%d", i%10) })
+	b.add(result{Section: "reads", Name: "list, one metadata filter, page of 20, 4 connections", Samples: samples, OK: len(samples) - failed, Tried: len(samples), Note: fmt.Sprintf("%.0f requests/s; target p99 ≤ 20 ms", rate)})
+	b.add(result{Section: "reads", Name: "memory of the server (VmRSS)", Samples: []float64{b.rss("VmRSS")}, Unit: "MB", Note: fmt.Sprintf("peak %.0f MB; target ≤ 150", b.rss("VmHWM"))})
+	return nil
+}
+
+// hammer sends requests over keep-alive connections. The client is part of the load on this machine.
+func (b *bench) hammer(connections int, length time.Duration, path func(int) string) (samples []float64, rate float64, failed int) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(b.ctx, length)
+	defer cancel()
+	began := time.Now()
+	for c := range connections {
+		wg.Go(func() {
+			mine, bad := b.oneConnection(ctx, c, path)
+			mu.Lock()
+			defer mu.Unlock()
+			samples, failed = append(samples, mine...), failed+bad
+		})
+	}
+	wg.Wait()
+	return samples, float64(len(samples)) / time.Since(began).Seconds(), failed
+}
+
+// oneConnection speaks HTTP by hand: a full client would cost as much as the server that it measures.
+func (b *bench) oneConnection(ctx context.Context, c int, path func(int) string) (samples []float64, failed int) {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.base, "http://"))
+	if err != nil {
+		return nil, 1
+	}
+	defer conn.Close()
+	buf := make([]byte, 64<<10)
+	for i := c * 100_003; ctx.Err() == nil; i++ {
+		began := time.Now()
+		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: bench\r\nOPEN-SANDBOX-API-KEY: %s\r\n\r\n", path(i), apiKey); err != nil {
+			return samples, failed + 1
+		}
+		n, err := readAnswer(conn, buf)
+		samples = append(samples, ms(time.Since(began)))
+		if err != nil || !bytes.HasPrefix(buf[:n], []byte("HTTP/1.1 200")) {
+			failed++
+			if err != nil {
+				return samples, failed
+			}
+		}
+	}
+	return samples, failed
+}
+
+// readAnswer reads one answer with a Content-Length.
+func readAnswer(conn net.Conn, buf []byte) (int, error) {
+	n := 0
+	for {
+		k, err := conn.Read(buf[n:])
+		if err != nil {
+			return n, err
+		}
+		n += k
+		head := bytes.Index(buf[:n], []byte("\r\n\r\n"))
+		if head < 0 {
+			continue
+		}
+		i := bytes.Index(buf[:head], []byte("Content-Length: "))
+		if i < 0 {
+			return n, fmt.Errorf("no Content-Length")
+		}
+		line, _, _ := bytes.Cut(buf[i+len("Content-Length: "):head+2], []byte("\r\n"))
+		length, err := strconv.Atoi(string(line))
+		if err != nil {
+			return n, err
+		}
+		if n >= head+4+length {
+			return n, nil
+		}
+	}
+}
+
+// rss returns a memory figure of the server in MB.
+func (b *bench) rss(name string) float64 { return memoryOf(b.server.Process.Pid, name) }
+
+func memoryOf(pid int, name string) float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), name+":")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kb, _ := strconv.ParseFloat(fields[0], 64)
+	return kb / 1024
+}
+
+// commands measures "true" through the daemon beside fork+exec of the same shell.
+func (b *bench) commands() error {
+	id, err := b.create()
+	if err != nil {
+		return err
+	}
+	url, token, err := b.endpoint(id)
+	if err != nil {
+		return err
+	}
+	var base, ours []float64
+	for i := range 200 {
+		f, err := timed(func() error { return exec.Command("/bin/busybox", "sh", "-c", "true").Run() })
+		if err != nil {
+			return err
+		}
+		o, err := timed(func() error { return b.command(url, token, "true") })
+		if err != nil {
+			return err
+		}
+		if i >= 10 {
+			base, ours = append(base, f), append(ours, o)
+		}
+	}
+	r := b.add(result{Section: "commands", Name: "fork+exec of sh -c true", Samples: base})
+	got := result{Section: "commands", Name: "true through the daemon", Samples: ours}
+	got.Note = fmt.Sprintf("median %+.2f ms over fork+exec; target ≤ +5", got.p(50)-r.p(50))
+	b.add(got)
+	return b.remove(id)
+}
+
+const fileSize = 256 << 20
+
+// files measures upload and download through the daemon beside a plain file server in Go that syncs what it writes.
+func (b *bench) files() error {
+	content := make([]byte, fileSize)
+	_, _ = rand.Read(content[:1<<20]) // a part is enough to be incompressible in no cache of interest
+	plain, stop, err := plainServer(b.dir)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	id, err := b.create()
+	if err != nil {
+		return err
+	}
+	url, token, err := b.endpoint(id)
+	if err != nil {
+		return err
+	}
+	rates := map[string][]float64{}
+	for range 5 {
+		for _, x := range []struct {
+			name string
+			do   func() error
+		}{
+			{"plain upload", func() error {
+				return b.send("PUT", plain+"/f", "", "application/octet-stream", bytes.NewReader(content))
+			}},
+			{"upload", func() error {
+				body, kind := multipartOf("/tmp/f", content)
+				return b.send("POST", url+"/files/upload", token, kind, body)
+			}},
+			{"plain download", func() error { return b.send("GET", plain+"/f", "", "", nil) }},
+			{"download", func() error { return b.send("GET", url+"/files/download?path=/tmp/f", token, "", nil) }},
+		} {
+			t, err := timed(x.do)
+			if err != nil {
+				return fmt.Errorf("%s: %w", x.name, err)
+			}
+			rates[x.name] = append(rates[x.name], fileSize/1e6/(t/1000))
+		}
+	}
+	for _, k := range []string{"upload", "download"} {
+		base := b.add(result{Section: "files", Name: "plain Go file server: " + k, Samples: rates["plain "+k], Unit: "MB/s"})
+		got := result{Section: "files", Name: k + " through the daemon, 256 MB", Samples: rates[k], Unit: "MB/s"}
+		got.Note = fmt.Sprintf("%.0f %% of plain; target ≥ 80 %%", 100*got.p(50)/base.p(50))
+		b.add(got)
+	}
+	out, err := exec.Command("docker", "inspect", "-f", "{{.State.Pid}}", "sandbox-"+id).Output()
+	if err != nil {
+		return err
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(out)))
+	b.add(result{Section: "files", Name: "memory of the daemon afterwards (VmRSS)", Samples: []float64{memoryOf(pid, "VmRSS")}, Unit: "MB", Note: fmt.Sprintf("peak %.0f MB", memoryOf(pid, "VmHWM"))})
+	return b.remove(id)
+}
+
+// multipartOf wraps a file as the published clients do, without copying it.
+func multipartOf(path string, content []byte) (io.Reader, string) {
+	var head, tail bytes.Buffer
+	w := multipart.NewWriter(&head)
+	meta, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="metadata"; filename="metadata"`}, "Content-Type": {"application/json"}})
+	fmt.Fprintf(meta, `{"path":%q,"mode":644}`, path)
+	_, _ = w.CreateFormFile("file", "f") // writes the header of the part to memory
+	fmt.Fprintf(&tail, "\r\n--%s--\r\n", w.Boundary())
+	return io.MultiReader(&head, bytes.NewReader(content), &tail), w.FormDataContentType()
+}
+
+func (b *bench) send(method, url, token, kind string, body io.Reader) error {
+	req, err := http.NewRequestWithContext(b.ctx, method, url, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("X-EXECD-ACCESS-TOKEN", token)
+	req.Header.Set("Content-Type", kind)
+	res, err := b.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s", res.Status)
+	}
+	return nil
+}
+
+// plainServer stores what is put to it with fsync and serves it again.
+func plainServer(dir string) (string, func(), error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	path := filepath.Join(dir, "plain")
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			http.ServeFile(w, r, path)
+			return
+		}
+		f, err := os.Create(path)
+		if err == nil {
+			_, err = io.Copy(f, r.Body)
+		}
+		if err == nil {
+			err = f.Sync()
+		}
+		if err != nil || f.Close() != nil {
+			http.Error(w, "failed", http.StatusInternalServerError)
+		}
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(l) }()
+	return "http://" + l.Addr().String(), func() { _ = s.Close(); <-done }, nil
+}
