@@ -16,7 +16,7 @@ MODULES = $(shell go list -m -f '{{.Dir}}')
 
 .PHONY: help
 help: ## list the tasks
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: build-execd ## build bin/opensandbox-server (with the daemon inside) and bin/opensandbox-execd
@@ -52,9 +52,9 @@ unit: ## unit tests with the race detector, import rules, module files
 integration: ## tests against a real Docker engine
 	@scripts/test.sh integration
 
-.PHONY: clients
-clients: ## end-to-end tests with the published clients
-	@scripts/test.sh clients
+.PHONY: e2e
+e2e: ## end-to-end tests of the server binary, with the published clients
+	@scripts/test.sh e2e
 
 .PHONY: simulate
 simulate: ## the control plane in the simulator; more with ARGS="…"
@@ -69,7 +69,13 @@ fmt: ## format all Go files
 	gofmt -w libs services tests
 
 .PHONY: bench
-bench: ## Go benchmarks of all modules
+bench: build ## measure the server beside the raw engine into bench-results/; fewer sections with ARGS="-only create"
+	@scripts/docker-engine.sh
+	@scripts/images.sh busybox
+	CGO_ENABLED=0 go run -C tests ./bench -server $(CURDIR)/bin/opensandbox-server -out $(CURDIR)/bench-results $(ARGS)
+
+.PHONY: microbench
+microbench: ## Go benchmarks of all modules
 	go test -run '^$$' -bench . -benchmem work
 
 .PHONY: tidy

@@ -70,3 +70,17 @@ install_packages() {
 	progress "Reading the package lists" apt-get update -q || true
 	progress "Installing $*" env "$quiet" apt-get install -y -q --no-install-recommends "$@"
 }
+
+# go_test ARGUMENT…: go test that also fails if no test ran (packages without test files, or a filter that matches nothing).
+go_test() {
+	local log status=0
+	log=$(mktemp "${TMPDIR:-/tmp}/opensandbox.XXXXXX")
+	go test "$@" 2>&1 | tee "$log" || status=$?
+	# Not grep -q: it ends at the first match, and pipefail would then see the writer before it fail.
+	if [ "$status" = 0 ] && ! grep '^ok ' "$log" | grep -v 'no tests to run' >/dev/null; then
+		warn "error: no test ran: go test $*"
+		status=1
+	fi
+	rm -f "$log"
+	return "$status"
+}

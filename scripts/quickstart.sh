@@ -174,7 +174,7 @@ farewell() {
 		  URL    $url
 		  key    $key
 		  log    $LOG
-		  stop   make quickstart-stop
+		  stop   ${OPENSANDBOX_HOME:+OPENSANDBOX_HOME=$STATE }make -C $ROOT quickstart-stop
 
 		The same three steps with curl (create a sandbox, ask for its address, run a command):
 

@@ -9,4 +9,4 @@ scripts/docker-engine.sh --for-tests
 scripts/images.sh busybox debian-python scratch-static
 packages=$(scripts/go-packages.sh integration)
 # shellcheck disable=SC2086 # folder names have no spaces
-go test -tags integration -p 1 -count=1 $packages
+go_test -tags integration -p 1 -count=1 $packages

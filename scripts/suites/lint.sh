@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format, go vet over every build tag, staticcheck (pinned in tools/go.mod), shellcheck.
+# Format, no skipped tests, go vet over every build tag, staticcheck (pinned in tools/go.mod), shellcheck.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -7,6 +7,9 @@ cd "$ROOT"
 
 unformatted=$(gofmt -l libs services tests)
 [ -z "$unformatted" ] || die "not formatted (make fmt): $unformatted"
+
+skipped=$(grep -rnE --include='*_test.go' '\b[tbf]\.(Skip|SkipNow|Skipf)\(' libs services tests || true)
+[ -z "$skipped" ] || die "tests do not skip: $skipped"
 
 go vet work
 go vet -tags integration work

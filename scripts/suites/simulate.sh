@@ -7,4 +7,4 @@ set -euo pipefail
 cd "$ROOT"
 
 # shellcheck disable=SC2086 # several arguments
-go test -C tests ./simulation/... -count=1 ${SIMULATE_ARGS:+-args $SIMULATE_ARGS}
+go_test -C tests ./simulation/... -count=1 ${SIMULATE_ARGS:+-args $SIMULATE_ARGS}

@@ -8,5 +8,5 @@ cd "$ROOT"
 # The simulation is a suite of its own.
 packages=$(go list work | grep -v '^opensandbox/tests/simulation')
 # shellcheck disable=SC2086 # package names have no spaces
-go test -race -count=1 $packages
+go_test -race -count=1 $packages
 scripts/modules.sh

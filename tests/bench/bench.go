@@ -197,9 +197,12 @@ func (b *bench) list() []string {
 	return ids
 }
 
-// endpoint returns the URL and token of a sandbox's daemon.
-func (b *bench) endpoint(id string) (url, token string, err error) {
-	_, body, err := b.call("GET", "/v1/sandboxes/"+id+"/endpoints/44772", nil)
+// daemonPort is where the daemon in each sandbox listens.
+const daemonPort = 44772
+
+// endpoint returns the URL of a sandbox's port, and the token if it needs one.
+func (b *bench) endpoint(id string, port int) (url, token string, err error) {
+	_, body, err := b.call("GET", fmt.Sprintf("/v1/sandboxes/%s/endpoints/%d", id, port), nil)
 	if err != nil {
 		return "", "", err
 	}

@@ -52,7 +52,7 @@ func (b *bench) creates() error {
 			if id, err = b.create(); err != nil {
 				return err
 			}
-			url, token, err := b.endpoint(id)
+			url, token, err := b.endpoint(id, daemonPort)
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -12,7 +13,6 @@ import (
 	"net/textproto"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -174,7 +174,7 @@ func (b *bench) commands() error {
 	if err != nil {
 		return err
 	}
-	url, token, err := b.endpoint(id)
+	url, token, err := b.endpoint(id, daemonPort)
 	if err != nil {
 		return err
 	}
@@ -201,25 +201,25 @@ func (b *bench) commands() error {
 
 const fileSize = 256 << 20
 
-// files measures upload and download through the daemon beside a plain file server in Go that syncs what it writes.
+// files measures upload and download through the daemon beside a plain file server in Go that syncs what it writes. That server runs in the
+// same sandbox, behind a published port of the same kind, so that both have the same disk, processor and way.
 func (b *bench) files() error {
 	content := make([]byte, fileSize)
-	_, _ = rand.Read(content[:1<<20]) // a part is enough to be incompressible in no cache of interest
-	plain, stop, err := plainServer(b.dir)
-	if err != nil {
-		return err
-	}
-	defer stop()
+	_, _ = rand.Read(content[:1<<20])
 	id, err := b.create()
 	if err != nil {
 		return err
 	}
-	url, token, err := b.endpoint(id)
+	url, token, err := b.endpoint(id, daemonPort)
+	if err != nil {
+		return err
+	}
+	plain, err := b.plainServer(id, url, token)
 	if err != nil {
 		return err
 	}
 	rates := map[string][]float64{}
-	for range 5 {
+	for range 7 {
 		for _, x := range []struct {
 			name string
 			do   func() error
@@ -227,10 +227,7 @@ func (b *bench) files() error {
 			{"plain upload", func() error {
 				return b.send("PUT", plain+"/f", "", "application/octet-stream", bytes.NewReader(content))
 			}},
-			{"upload", func() error {
-				body, kind := multipartOf("/tmp/f", content)
-				return b.send("POST", url+"/files/upload", token, kind, body)
-			}},
+			{"upload", func() error { return b.upload(url, token, "/tmp/f", 644, content) }},
 			{"plain download", func() error { return b.send("GET", plain+"/f", "", "", nil) }},
 			{"download", func() error { return b.send("GET", url+"/files/download?path=/tmp/f", token, "", nil) }},
 		} {
@@ -256,12 +253,52 @@ func (b *bench) files() error {
 	return b.remove(id)
 }
 
+// upload sends a file through the daemon as the published clients do.
+func (b *bench) upload(url, token, path string, mode int, content []byte) error {
+	body, kind := multipartOf(path, mode, content)
+	return b.send("POST", url+"/files/upload", token, kind, body)
+}
+
+// plainServer puts this program into the sandbox and lets it serve files there.
+func (b *bench) plainServer(id, url, token string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		return "", err
+	}
+	if err := b.upload(url, token, "/tmp/plain", 755, program); err != nil {
+		return "", err
+	}
+	command := m{"argv": []string{"/tmp/plain", "-serve", ":8080"}, "background": true}
+	body, err := json.Marshal(command)
+	if err != nil {
+		return "", err
+	}
+	if err := b.send("POST", url+"/command", token, "application/json", bytes.NewReader(body)); err != nil {
+		return "", err
+	}
+	address, _, err := b.endpoint(id, 8080)
+	if err != nil {
+		return "", err
+	}
+	for range 500 {
+		if err = b.send("PUT", address+"/f", "", "", strings.NewReader("x")); err == nil {
+			return address, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return "", fmt.Errorf("the plain file server never answered (it must be linked statically: CGO_ENABLED=0): %w", err)
+}
+
 // multipartOf wraps a file as the published clients do, without copying it.
-func multipartOf(path string, content []byte) (io.Reader, string) {
+func multipartOf(path string, mode int, content []byte) (io.Reader, string) {
 	var head, tail bytes.Buffer
 	w := multipart.NewWriter(&head)
 	meta, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="metadata"; filename="metadata"`}, "Content-Type": {"application/json"}})
-	fmt.Fprintf(meta, `{"path":%q,"mode":644}`, path)
+	fmt.Fprintf(meta, `{"path":%q,"mode":%d}`, path, mode)
 	_, _ = w.CreateFormFile("file", "f") // writes the header of the part to memory
 	fmt.Fprintf(&tail, "\r\n--%s--\r\n", w.Boundary())
 	return io.MultiReader(&head, bytes.NewReader(content), &tail), w.FormDataContentType()
@@ -288,14 +325,10 @@ func (b *bench) send(method, url, token, kind string, body io.Reader) error {
 	return nil
 }
 
-// plainServer stores what is put to it with fsync and serves it again.
-func plainServer(dir string) (string, func(), error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	path := filepath.Join(dir, "plain")
-	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// serveFiles stores what is put to it with fsync and serves it again.
+func serveFiles(address string) error {
+	const path = "/tmp/plain-file"
+	s := &http.Server{Addr: address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			http.ServeFile(w, r, path)
 			return
@@ -311,7 +344,5 @@ func plainServer(dir string) (string, func(), error) {
 			http.Error(w, "failed", http.StatusInternalServerError)
 		}
 	})}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.Serve(l) }()
-	return "http://" + l.Addr().String(), func() { _ = s.Close(); <-done }, nil
+	return s.ListenAndServe()
 }

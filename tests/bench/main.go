@@ -25,8 +25,12 @@ func run(args []string) error {
 	server := flags.String("server", "bin/opensandbox-server", "the server to measure")
 	out := flags.String("out", "bench-results", "folder for samples and report")
 	only := flags.String("only", "", "comma-separated sections: create, burst, reads, deadlines, commands, files")
+	serve := flags.String("serve", "", "serve files at this address instead; used inside a sandbox")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *serve != "" {
+		return serveFiles(*serve)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

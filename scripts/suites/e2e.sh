@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# End to end: the published clients, unmodified, against the real server binary and a real Docker engine.
+# End to end: the real server binary on a real Docker engine, the published clients, unmodified, and the quick start.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -13,4 +13,4 @@ make --no-print-directory build
 export OPENSANDBOX_SERVER_BIN=$ROOT/bin/opensandbox-server
 packages=$(scripts/go-packages.sh e2e)
 # shellcheck disable=SC2086 # folder names have no spaces
-go test -tags e2e -p 1 -count=1 -timeout 20m $packages
+go_test -tags e2e -p 1 -count=1 -timeout 9m $packages
