@@ -54,8 +54,14 @@ elsewhere() {
 	esac
 }
 
-# alive NAME: a process of that name runs.
-alive() { grep -qsx "$1" "$SETUP_ROOT"/proc/[0-9]*/comm; }
+# alive NAME: a process of that name runs. One that ended but has a parent that never asks (state Z) does not.
+alive() {
+	local file
+	for file in $(grep -lsx "$1" "$SETUP_ROOT"/proc/[0-9]*/comm); do
+		grep -qs '^State:.*Z' "${file%comm}status" || return 0
+	done
+	return 1
+}
 
 # clear_stale removes what a machine that was switched off leaves behind, and what makes dockerd refuse to start or wait in vain.
 clear_stale() {

@@ -107,14 +107,23 @@ func (a *Agent) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register node %q: %w", a.cfg.Node, err)
 	}
+	if a.mirror, err = mirror.Open(filepath.Join(a.cfg.StateDir, "mirror"), a.cfg.Node, a.deps.Store); err != nil {
+		return err
+	}
 	a.conv = converge.New(convergeConfig(a.cfg, a.deps, a.node.Session), converge.Deps{
-		Store: a.deps.Store, Executor: a.deps.Executor, Gate: converge.NewTurns(a.cfg.Concurrency), GiveUp: worker.GiveUp(a.deps.Store),
+		Store: a.deps.Store, Executor: a.deps.Executor, Gate: converge.NewTurns(a.cfg.Concurrency), GiveUp: worker.GiveUp(a.deps.Store), Cleaned: a.unmirror,
 	})
 	a.worker = worker.New(a.cfg.Node, a.conv, a.deps.Store, a.deps.Log)
 	watcher, _ := a.deps.Executor.(executor.Watcher)
 	a.watch = enginewatch.New(watcher, a.worker, a.conv, converge.NewComparer(a.conv), a.deps.Log)
-	a.mirror, err = mirror.Open(filepath.Join(a.cfg.StateDir, "mirror"), a.cfg.Node, a.deps.Store)
-	return err
+	return nil
+}
+
+// unmirror takes a sandbox of which nothing is left out of the mirror. A file that stays is found at the next start.
+func (a *Agent) unmirror(id sandbox.ID) {
+	if err := a.mirror.Remove(id); err != nil {
+		a.deps.Log.Warn("cannot remove from the mirror", "sandbox", id, "error", err)
+	}
 }
 
 func convergeConfig(cfg Config, deps Deps, session uint64) converge.Config {

@@ -48,6 +48,8 @@ type Deps struct {
 	Gate Gate
 	// GiveUp returns a context that ends when the sandbox is no longer wanted, for the long steps, and a function that frees it.
 	GiveUp func(ctx context.Context, id sandbox.ID) (context.Context, func())
+	// Cleaned is told when nothing is left of a sandbox on this node; nil ignores it.
+	Cleaned func(id sandbox.ID)
 }
 
 // Converger drives the sandboxes of one node. Step may be called concurrently for different ids, never for the same.
@@ -104,6 +106,9 @@ func New(cfg Config, deps Deps) *Converger {
 	}
 	if deps.GiveUp == nil {
 		deps.GiveUp = func(ctx context.Context, _ sandbox.ID) (context.Context, func()) { return ctx, func() {} }
+	}
+	if deps.Cleaned == nil {
+		deps.Cleaned = func(sandbox.ID) {}
 	}
 	return &Converger{cfg: cfg, deps: deps, starts: map[sandbox.ID]start{}}
 }

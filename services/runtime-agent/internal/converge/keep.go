@@ -157,6 +157,7 @@ func (c *Converger) remove(ctx context.Context, r *sandbox.Record) (Outcome, err
 	if err != nil {
 		return again, fmt.Errorf("cleaned %s: %w", r.ID, err)
 	}
+	c.deps.Cleaned(r.ID)
 	return done, nil
 }
 

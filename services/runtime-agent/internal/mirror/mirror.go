@@ -10,13 +10,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
+	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 )
 
 // Store is where changes are found.
 type Store interface {
+	Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error)
 	Unmirrored(ctx context.Context, node string, max int) ([]sandbox.Record, error)
 	Mirrored(ctx context.Context, node string, versions map[sandbox.ID]uint64) error
 }
@@ -26,10 +30,14 @@ const Interval = 2 * time.Second
 
 const batch = 500
 
-// Mirror writes one file for each sandbox. Step must not be called concurrently.
+// Mirror writes one file for each sandbox.
 type Mirror struct {
 	dir, node string
 	store     Store
+
+	// mu keeps a file from being written by a step that read its record before Remove.
+	mu    sync.Mutex
+	swept bool
 }
 
 // Open returns the mirror in dir, which is made if it is missing.
@@ -55,6 +63,11 @@ type Entry struct {
 
 // Step writes what has changed. It has the shape of a loop's step; the loop's own interval is when it is called again.
 func (m *Mirror) Step(ctx context.Context) (time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.sweep(ctx); err != nil {
+		return time.Time{}, err
+	}
 	for {
 		records, err := m.store.Unmirrored(ctx, m.node, batch)
 		if err != nil || len(records) == 0 {
@@ -76,14 +89,59 @@ func (m *Mirror) Step(ctx context.Context) (time.Time, error) {
 	}
 }
 
-func (m *Mirror) keep(r *sandbox.Record) error {
-	path := filepath.Join(m.dir, string(r.ID)+".json")
-	if r.Ended() || r.Placement.Released {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("mirror: %w", err)
-		}
+// Remove removes the file of a sandbox of which nothing is left on the node.
+func (m *Mirror) Remove(id sandbox.ID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.remove(id)
+}
+
+func (m *Mirror) remove(id sandbox.ID) error {
+	if err := os.Remove(m.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	return nil
+}
+
+func (m *Mirror) path(id sandbox.ID) string { return filepath.Join(m.dir, string(id)+suffix) }
+
+const suffix = ".json"
+
+// sweep removes, once, the files that an agent which died has left of sandboxes that are no more. A store that does not know a sandbox may
+// have been lost, so its file stays.
+func (m *Mirror) sweep(ctx context.Context) error {
+	if m.swept {
 		return nil
 	}
+	files, err := os.ReadDir(m.dir)
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	for _, f := range files {
+		name, ok := strings.CutSuffix(f.Name(), suffix)
+		if !ok {
+			continue
+		}
+		id := sandbox.ID(name)
+		r, err := m.store.Get(ctx, id)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			continue
+		case err != nil:
+			return err
+		case r.Placed() && r.Placement.Node == m.node:
+			continue
+		}
+		if err := m.remove(id); err != nil {
+			return err
+		}
+	}
+	m.swept = true
+	return nil
+}
+
+func (m *Mirror) keep(r *sandbox.Record) error {
+	path := m.path(r.ID)
 	b, err := json.Marshal(Entry{
 		ID: r.ID, Tenant: r.Tenant, CreatedAt: r.CreatedAt, Epoch: r.Placement.Epoch, Desired: r.Intent.Desired,
 		Generation: r.Intent.Generation, ExpiresAt: r.Intent.ExpiresAt, Metadata: r.Intent.Metadata, Spec: r.Spec,

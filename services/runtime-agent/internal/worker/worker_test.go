@@ -1,0 +1,196 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"opensandbox/libs/memstore"
+	"opensandbox/libs/sandbox"
+	"opensandbox/libs/wakeup"
+	"opensandbox/services/runtime-agent/internal/converge"
+	"opensandbox/services/runtime-agent/internal/worker"
+)
+
+// steps counts the steps of each id and does what the test says.
+type steps struct {
+	mu      sync.Mutex
+	count   map[sandbox.ID]int
+	running map[sandbox.ID]bool
+	overlap bool
+	do      func(id sandbox.ID, n int) (converge.Outcome, error)
+}
+
+func (s *steps) Step(_ context.Context, _ time.Time, id sandbox.ID) (converge.Outcome, error) {
+	s.mu.Lock()
+	if s.running[id] {
+		s.overlap = true
+	}
+	s.running[id] = true
+	s.count[id]++
+	n := s.count[id]
+	s.mu.Unlock()
+	out, err := s.do(id, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[id] = false
+	return out, err
+}
+
+func (s *steps) of(id sandbox.ID) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count[id]
+}
+
+// work is a work set.
+type work struct {
+	wakeup.Hub
+	mu  sync.Mutex
+	ids []sandbox.ID
+}
+
+func (w *work) Work(context.Context, string, int) ([]sandbox.ID, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ids, nil
+}
+
+func (w *work) set(ids ...sandbox.ID) {
+	w.mu.Lock()
+	w.ids = ids
+	w.mu.Unlock()
+	w.Publish(sandbox.WorkTopic("n"))
+}
+
+// running starts a worker that ends with the test.
+func running(t *testing.T, do func(id sandbox.ID, n int) (converge.Outcome, error)) (*worker.Worker, *steps, *work) {
+	t.Helper()
+	s, w := &steps{count: map[sandbox.ID]int{}, running: map[sandbox.ID]bool{}, do: do}, &work{}
+	x := worker.New("n", s, w, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		if s.overlap {
+			t.Error("two steps of one sandbox ran at once")
+		}
+	})
+	return x, s, w
+}
+
+func TestHintsAndTicksFindWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s, w := running(t, func(sandbox.ID, int) (converge.Outcome, error) { return converge.Outcome{Done: true}, nil })
+		synctest.Wait()
+		w.set("a")
+		synctest.Wait()
+		if s.of("a") != 1 {
+			t.Errorf("%d steps after a hint, want 1", s.of("a"))
+		}
+		time.Sleep(1500 * time.Millisecond) // the hint for b is lost
+		w.mu.Lock()
+		w.ids = []sandbox.ID{"b"}
+		w.mu.Unlock()
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if s.of("b") == 0 {
+			t.Error("work without a hint was not found by the tick")
+		}
+	})
+}
+
+func TestStepsGoOnUntilDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var ended time.Duration
+		x, s, _ := running(t, func(_ sandbox.ID, n int) (converge.Outcome, error) {
+			switch n {
+			case 1:
+				return converge.Outcome{}, nil
+			case 2:
+				return converge.Outcome{Again: 100 * time.Millisecond}, nil
+			case 3:
+				return converge.Outcome{}, errors.New("the store is away")
+			}
+			ended = time.Since(began)
+			return converge.Outcome{Done: true}, nil
+		})
+		x.Enqueue("a")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if s.of("a") != 4 || ended != 350*time.Millisecond {
+			t.Errorf("%d steps, the last after %v; want 4 in 100 ms and a retry of 250", s.of("a"), ended)
+		}
+	})
+}
+
+func TestNewsDuringAStepIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		x, s, _ := running(t, func(_ sandbox.ID, n int) (converge.Outcome, error) {
+			if n == 1 {
+				<-hold
+			}
+			return converge.Outcome{Done: true}, nil
+		})
+		x.Enqueue("a")
+		synctest.Wait()
+		x.Enqueue("a", "a")
+		close(hold)
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		if s.of("a") != 2 {
+			t.Errorf("%d steps, want one more for the news", s.of("a"))
+		}
+	})
+}
+
+func TestManySandboxesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s, w := running(t, func(sandbox.ID, int) (converge.Outcome, error) {
+			time.Sleep(time.Second)
+			return converge.Outcome{Done: true}, nil
+		})
+		synctest.Wait()
+		var ids []sandbox.ID
+		for i := range 100 {
+			ids = append(ids, sandbox.ID(string(rune('A'+i))))
+		}
+		w.set(ids...)
+		time.Sleep(500 * time.Millisecond)
+		w.set()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for _, id := range ids {
+			if s.of(id) == 0 {
+				t.Fatalf("%s was never stepped", id)
+			}
+		}
+	})
+}
+
+func TestGiveUp(t *testing.T) {
+	t.Parallel()
+	st := memstore.New()
+	if _, err := st.Insert(t.Context(), sandbox.New{ID: "a", Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}}}); err != nil {
+		t.Fatal(err)
+	}
+	wanted, free := worker.GiveUp(st)(t.Context(), "a")
+	if wanted.Err() != nil {
+		t.Fatal("given up although it is wanted")
+	}
+	if _, err := st.SetGone(t.Context(), "a", sandbox.ReasonDeleted); err != nil {
+		t.Fatal(err)
+	}
+	<-wanted.Done()
+	free()
+}
