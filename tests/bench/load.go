@@ -136,7 +136,7 @@ func readAnswer(conn net.Conn, buf []byte) (int, error) {
 		if head < 0 {
 			continue
 		}
-		i := bytes.Index(buf[:head], []byte("Content-Length: "))
+		i := bytes.Index(bytes.ToLower(buf[:head]), []byte("content-length: "))
 		if i < 0 {
 			return n, fmt.Errorf("no Content-Length")
 		}

@@ -180,7 +180,7 @@ func (p *plane) startAgent(n *simNode) {
 			s, err = agent.NewStepper(background(), agent.Config{Node: n.name, PortMin: portMin, PortMax: portMax, RetainFailed: retainFailed, ReadyTimeout: 3 * time.Second},
 				agent.Deps{Store: p.port(), Executor: enginePort{p.world, n.engine, p.check.engine}, Token: token, Log: log()})
 		}
-		a := &agentLoops{p: p, n: n, proc: proc, s: s, queue: queue, busy: busy}
+		a := &agentLoops{p: p, n: n, proc: proc, s: s, queue: queue, busy: busy, nudge: make(chan struct{}, 1)}
 		p.spawn(proc, "worker-1", a.work)
 		p.spawn(proc, "worker-2", a.work)
 		p.spawn(proc, "compare", a.compare)
@@ -198,13 +198,24 @@ type agentLoops struct {
 	s     *agent.Stepper
 	queue map[sandbox.ID]time.Time
 	busy  map[sandbox.ID]bool
+	// nudge wakes a worker when something was queued.
+	nudge chan struct{}
 }
 
 func (a *agentLoops) enqueue(ids ...sandbox.ID) {
 	for _, id := range ids {
 		if at, ok := a.queue[id]; !ok || at.After(a.p.now) {
-			a.queue[id] = a.p.now
+			a.put(id, a.p.now)
 		}
+	}
+}
+
+// put queues an id and wakes a worker.
+func (a *agentLoops) put(id sandbox.ID, at time.Time) {
+	a.queue[id] = at
+	select {
+	case a.nudge <- struct{}{}:
+	default:
 	}
 }
 
@@ -215,7 +226,7 @@ func (a *agentLoops) read(t *thread) {
 		if ids, err := a.p.port().Work(background(), a.n.name, 100); err == nil {
 			for _, id := range ids {
 				if _, waits := a.queue[id]; !waits {
-					a.queue[id] = a.p.now
+					a.put(id, a.p.now)
 				}
 			}
 		}
@@ -237,11 +248,22 @@ func (a *agentLoops) next() (sandbox.ID, bool) {
 	return best, best != ""
 }
 
+// idle is how long a worker sleeps when nothing is due.
+func (a *agentLoops) idle() time.Duration {
+	pause := 250 * time.Millisecond
+	for id, at := range a.queue {
+		if !a.busy[id] {
+			pause = min(pause, max(at.Sub(a.p.now), time.Millisecond))
+		}
+	}
+	return pause
+}
+
 func (a *agentLoops) work(t *thread) {
 	for {
 		id, ok := a.next()
 		if !ok {
-			t.sleep(20*time.Millisecond, nil)
+			t.sleep(a.idle(), a.nudge)
 			continue
 		}
 		delete(a.queue, id)
@@ -252,9 +274,9 @@ func (a *agentLoops) work(t *thread) {
 			again, done = 250*time.Millisecond, false
 		}
 		if _, asked := a.queue[id]; !done && !asked {
-			a.queue[id] = a.p.now.Add(again)
+			a.put(id, a.p.now.Add(again))
 		}
-		t.sleep(time.Millisecond, nil)
+		t.yield()
 	}
 }
 
@@ -282,10 +304,11 @@ func (a *agentLoops) compare(t *thread) {
 
 // removeStrangers is what a careless agent would do: remove whatever its last reading of the store did not list.
 func (a *agentLoops) removeStrangers() {
-	records, err := a.p.port().OnNode(background(), a.n.name)
+	records, err := a.p.port().OnNode(background(), a.n.name) // before the engine is listed: what is created in between looks unknown
 	if err != nil {
 		return
 	}
+	a.p.current.sleep(20*time.Millisecond, nil)
 	known := map[executor.Ref]bool{}
 	for _, r := range records {
 		known[executor.Ref{ID: r.ID, Epoch: r.Placement.Epoch}] = true
@@ -312,7 +335,7 @@ func (a *agentLoops) events(t *thread) {
 			}
 		}
 		a.n.seen = len(h)
-		t.sleep(50*time.Millisecond, nil)
+		t.sleep(200*time.Millisecond, nil)
 	}
 }
 

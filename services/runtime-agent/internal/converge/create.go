@@ -32,13 +32,14 @@ func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) 
 	case err != nil:
 		return c.createFailed(ctx, r, err)
 	}
-	// Between create and start the record is read again: a container that has been started cannot be unstarted.
+	// Between create and start the record is read again: a container that has been started cannot be unstarted, and this process may have
+	// been stopped for long, while another agent brought the create to its end.
 	cur, err := c.deps.Store.Get(ctx, r.ID)
 	if err != nil {
 		return again, err
 	}
-	if cur.Gone() || cur.Placement.Epoch != r.Placement.Epoch || cur.Placement.Node != c.cfg.Node {
-		return again, nil
+	if cur.Gone() || cur.FailedCreate() || !cur.Placed() || cur.Placement.Epoch != r.Placement.Epoch || cur.Placement.Node != c.cfg.Node {
+		return again, nil // what was created is removed by the next step, or by the next comparison
 	}
 	return c.start(ctx, now, &cur)
 }
