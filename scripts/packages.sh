@@ -14,11 +14,12 @@ need() { have "$1" || missing+=("$2"); }
 need curl curl
 need debootstrap debootstrap
 need docker-registry docker-registry
-need gcc gcc
 need iptables iptables
 need node nodejs
 need npm npm
 need shellcheck shellcheck
+# The race detector needs a C compiler, and its headers: a machine can have the one without the others.
+if ! printf '#include <stdlib.h>\n' | gcc -fsyntax-only -xc - 2>/dev/null; then missing+=(gcc libc6-dev); fi
 # Only a static busybox runs in an image of its own.
 if ! have busybox || ldd "$(command -v busybox)" >/dev/null 2>&1; then missing+=(busybox-static); fi
 

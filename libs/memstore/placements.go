@@ -80,20 +80,20 @@ func (s *Store) fit(c sandbox.Candidate, p sandbox.PlaceRequest, now time.Time) 
 	used, count := s.used(c.Node)
 	var lacks []string
 	if c.MaxSandboxes > 0 && count >= c.MaxSandboxes {
-		lacks = append(lacks, tooMany(count, c.MaxSandboxes))
+		lacks = append(lacks, sandbox.TooMany(count, c.MaxSandboxes))
 	}
-	if l := lack(used.CPU, p.Reserve.CPU, c.Capacity.CPU); l >= 0 {
-		lacks = append(lacks, shortCPU(p.Reserve.CPU, l))
+	if l := sandbox.Lack(used.CPU, p.Reserve.CPU, c.Capacity.CPU); l >= 0 {
+		lacks = append(lacks, sandbox.ShortCPU(p.Reserve.CPU, l))
 	}
-	if l := lack(used.Memory, p.Reserve.Memory, c.Capacity.Memory); l >= 0 {
-		lacks = append(lacks, shortMemory(p.Reserve.Memory, l))
+	if l := sandbox.Lack(used.Memory, p.Reserve.Memory, c.Capacity.Memory); l >= 0 {
+		lacks = append(lacks, sandbox.ShortMemory(p.Reserve.Memory, l))
 	}
 	if len(lacks) > 0 {
 		return nil, strings.Join(lacks, ", ")
 	}
 	fresh, ok := s.freePorts(c.Node, c.PortMin, c.PortMax, len(p.Ports), now)
 	if !ok {
-		return nil, shortPorts(len(p.Ports), c.PortMin, c.PortMax)
+		return nil, sandbox.ShortPorts(len(p.Ports), c.PortMin, c.PortMax)
 	}
 	ports = make(map[int]int, len(p.Ports))
 	for i, inside := range p.Ports {

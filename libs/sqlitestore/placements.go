@@ -89,7 +89,7 @@ func (t *tx) fit(c sandbox.Candidate, p sandbox.PlaceRequest) (ports map[int]int
 		return nil, "", err
 	}
 	if len(fresh) < len(p.Ports) {
-		return nil, shortPorts(len(p.Ports), c.PortMin, c.PortMax), nil
+		return nil, sandbox.ShortPorts(len(p.Ports), c.PortMin, c.PortMax), nil
 	}
 	ports = make(map[int]int, len(p.Ports))
 	for i, inside := range p.Ports {
@@ -110,13 +110,13 @@ func (t *tx) lacks(c sandbox.Candidate, want sandbox.Resources) ([]string, error
 	}
 	var out []string
 	if c.MaxSandboxes > 0 && count >= c.MaxSandboxes {
-		out = append(out, tooMany(count, c.MaxSandboxes))
+		out = append(out, sandbox.TooMany(count, c.MaxSandboxes))
 	}
-	if l := lack(used.CPU, want.CPU, c.Capacity.CPU); l >= 0 {
-		out = append(out, shortCPU(want.CPU, l))
+	if l := sandbox.Lack(used.CPU, want.CPU, c.Capacity.CPU); l >= 0 {
+		out = append(out, sandbox.ShortCPU(want.CPU, l))
 	}
-	if l := lack(used.Memory, want.Memory, c.Capacity.Memory); l >= 0 {
-		out = append(out, shortMemory(want.Memory, l))
+	if l := sandbox.Lack(used.Memory, want.Memory, c.Capacity.Memory); l >= 0 {
+		out = append(out, sandbox.ShortMemory(want.Memory, l))
 	}
 	return out, nil
 }

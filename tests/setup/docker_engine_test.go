@@ -14,10 +14,14 @@ const (
 	denied  = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
 )
 
-// stands are the stand-ins. Each notes its call in $STATE/calls; $STATE/up exists while the engine answers.
+// stands are the stand-ins. Each notes its call in $STATE/calls; $STATE/up exists while the engine answers; with
+// $STATE/up-later it answers from the second question on.
 var stands = map[string]string{
 	"docker": `case "$1" in
-		version) if [ -f "$STATE/up" ]; then echo 20.10.24; else cat "$STATE/refusal" >&2; exit 1; fi ;;
+		version)
+			if [ -f "$STATE/up-later" ] && [ -f "$STATE/looked" ]; then touch "$STATE/up"; fi
+			touch "$STATE/looked"
+			if [ -f "$STATE/up" ]; then echo 20.10.24; else cat "$STATE/refusal" >&2; exit 1; fi ;;
 		context) cat "$STATE/context" ;;
 	esac`,
 	"dockerd":   `echo dockerd >>"$STATE/calls"; if [ -f "$STATE/broken" ]; then echo "no cgroup mount" >&2; exit 1; fi; touch "$STATE/up"; while [ -d "$STATE/bin" ]; do sleep 0.1; done`,
@@ -36,10 +40,12 @@ var tools = []string{"bash", "cat", "cut", "dirname", "env", "grep", "ln", "mkdi
 // machine is a pretended one: which programs it has, and what is so on it.
 type machine struct {
 	programs []string          // names of stands
-	files    map[string]string // below $STATE: up, refusal, context, user, package, broken, no-packages
+	files    map[string]string // below $STATE: up, refusal, context, user, package, broken, no-packages, up-later
 	root     []string          // files that exist below SETUP_ROOT
-	env      []string
-	args     []string
+	// processes are files with content below SETUP_ROOT.
+	processes map[string]string
+	env       []string
+	args      []string
 }
 
 type outcome struct {
@@ -151,6 +157,26 @@ func TestDockerEngineClearsWhatAPowerCutLeft(t *testing.T) {
 	}
 }
 
+func TestDockerEngineKnowsAliveFromDead(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ state, calls string }{
+		"one that is on its way is waited for": {"S (sleeping)", ""},
+		"one that ended is started again":      {"Z (zombie)", "dockerd\n"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := machine{
+				programs: []string{"docker", "dockerd", "dpkg"}, files: map[string]string{"package": "", "up-later": ""}, root: []string{markFile},
+				processes: map[string]string{"proc/7/comm": "dockerd\n", "proc/7/status": "Name:\tdockerd\nState:\t" + tt.state + "\n"},
+			}
+			if got := m.run(t); !got.ok || got.calls != tt.calls {
+				t.Errorf("ok %t, calls %q, want %q; text:\n%s", got.ok, got.calls, tt.calls, got.text)
+			}
+		})
+	}
+}
+
 // run runs the script on the machine.
 func (m machine) run(t *testing.T) outcome {
 	t.Helper()
@@ -177,6 +203,9 @@ func (m machine) run(t *testing.T) outcome {
 	}
 	for _, name := range m.root {
 		write(t, filepath.Join(root, name), "", 0o644)
+	}
+	for name, content := range m.processes {
+		write(t, filepath.Join(root, name), content, 0o644)
 	}
 	script, err := filepath.Abs("../../scripts/docker-engine.sh")
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 func TestQuickstart(t *testing.T) {
 	venv := os.Getenv("OPENSANDBOX_TEST_VENV")
 	if venv == "" {
-		t.Fatal("OPENSANDBOX_TEST_VENV is not set: run make clients")
+		t.Fatal("OPENSANDBOX_TEST_VENV is not set: run make e2e")
 	}
 	home := t.TempDir()
 	env := append(os.Environ(), "OPENSANDBOX_HOME="+home, "PATH="+filepath.Join(venv, "bin")+":"+os.Getenv("PATH"))

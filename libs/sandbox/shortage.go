@@ -1,12 +1,14 @@
-package memstore
+package sandbox
 
 import (
 	"fmt"
 	"strconv"
 )
 
-// lack returns what is free of a capacity when want does not fit, and -1 when it fits. A capacity of 0 has no bound.
-func lack(used, want, capacity int64) int64 {
+// This file is what stores say when a node has no room, so that all say the same.
+
+// Lack returns what is free of a capacity when want does not fit, and -1 when it fits. A capacity of 0 has no bound.
+func Lack(used, want, capacity int64) int64 {
 	if capacity == 0 || want == 0 {
 		return -1
 	}
@@ -16,19 +18,23 @@ func lack(used, want, capacity int64) int64 {
 	return -1
 }
 
-func tooMany(count, bound int) string {
+// TooMany says that a node has its share of sandboxes.
+func TooMany(count, bound int) string {
 	return fmt.Sprintf("sandboxes: %d of %d", count, bound)
 }
 
-func shortCPU(want, free int64) string {
+// ShortCPU says how much processor was wanted and is free, in milli-CPUs.
+func ShortCPU(want, free int64) string {
 	return fmt.Sprintf("cpu: %s wanted, %s free", cores(want), cores(free))
 }
 
-func shortMemory(want, free int64) string {
+// ShortMemory says how much memory was wanted and is free, in bytes.
+func ShortMemory(want, free int64) string {
 	return fmt.Sprintf("memory: %s wanted, %s free", size(want), size(free))
 }
 
-func shortPorts(n, low, high int) string {
+// ShortPorts says that a range has too few free ports.
+func ShortPorts(n, low, high int) string {
 	return fmt.Sprintf("ports: %d wanted, fewer free in %d-%d", n, low, high)
 }
 

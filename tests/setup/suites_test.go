@@ -1,0 +1,118 @@
+package setup
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// suites are the names that scripts/test.sh runs, in its order.
+var suites = []string{"setup", "lint", "unit", "simulate", "integration", "e2e"}
+
+func TestSuites(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		args   []string
+		broken string // this suite fails
+		ok     bool
+		ran    string
+		says   []string
+	}{
+		"all":         {nil, "", true, strings.Join(suites, "\n"), []string{"\n6 passed, 0 failed\n"}},
+		"some":        {[]string{"unit", "lint"}, "", true, "lint\nunit", []string{"\n2 passed, 0 failed\n"}},
+		"first fails": {nil, "setup", false, "setup", []string{"first failure: setup", "\n0 passed, 1 failed\n"}},
+		"middle fails": {
+			nil, "unit", false, "setup\nlint\nunit",
+			[]string{"=== unit: FAILED (exit code 3)", "simulate     not run\n", "first failure: unit", "\n2 passed, 1 failed\n"},
+		},
+		"unknown": {[]string{"chaos"}, "", false, "", []string{"unknown suite chaos"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tree := t.TempDir()
+			for _, script := range []string{"test.sh", "lib.sh"} {
+				content, err := os.ReadFile(filepath.Join("../../scripts", script))
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(tree, "scripts", script), string(content), 0o755)
+			}
+			for _, suite := range suites {
+				body := "echo " + suite + " >>ran\n"
+				if suite == tt.broken {
+					body += "exit 3\n"
+				}
+				write(t, filepath.Join(tree, "scripts/suites", suite+".sh"), body, 0o755)
+			}
+			text, err := command(t, tree, append([]string{filepath.Join(tree, "scripts/test.sh")}, tt.args...)...)
+			ran, _ := os.ReadFile(filepath.Join(tree, "ran"))
+			if got := strings.TrimSpace(string(ran)); (err == nil) != tt.ok || got != tt.ran {
+				t.Errorf("error %v, ran %q, want ok %t and %q; text:\n%s", err, got, tt.ok, tt.ran, text)
+			}
+			for _, want := range tt.says {
+				if !strings.Contains(text, want) {
+					t.Errorf("no %q in:\n%s", want, text)
+				}
+			}
+		})
+	}
+}
+
+// TestGoTestRefusesToPassEmpty: a suite in which nothing ran has shown nothing.
+func TestGoTestRefusesToPassEmpty(t *testing.T) {
+	t.Parallel()
+	const (
+		passing = "package a\n\nimport \"testing\"\n\nfunc TestA(*testing.T) {}\n"
+		failing = "package a\n\nimport \"testing\"\n\nfunc TestA(t *testing.T) { t.Fail() }\n"
+		empty   = "package a\n"
+	)
+	tests := map[string]struct {
+		test string
+		args string
+		ok   bool
+		says string
+	}{
+		"passes":         {passing, "./...", true, "ok "},
+		"fails":          {failing, "./...", false, "FAIL"},
+		"no test files":  {"", "./...", false, "no test ran"},
+		"no tests":       {empty, "./...", false, "no test ran"},
+		"filtered out":   {passing, "-run TestB ./...", false, "no test ran"},
+		"missing folder": {passing, "./missing/...", false, "missing"},
+	}
+	lib, err := filepath.Abs("../../scripts/lib.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tree := t.TempDir()
+			write(t, filepath.Join(tree, "go.mod"), "module a\n\ngo 1.26.0\n", 0o644)
+			write(t, filepath.Join(tree, "a.go"), "package a\n", 0o644)
+			if tt.test != "" {
+				write(t, filepath.Join(tree, "a_test.go"), tt.test, 0o644)
+			}
+			text, err := command(t, tree, "-euo", "pipefail", "-c", ". "+lib+"; go_test -count=1 "+tt.args+"; echo reached")
+			if (err == nil) != tt.ok || strings.Contains(text, "reached") != tt.ok || !strings.Contains(text, tt.says) {
+				t.Errorf("error %v, want ok %t and %q in:\n%s", err, tt.ok, tt.says, text)
+			}
+		})
+	}
+}
+
+// command runs bash in dir and returns what it prints.
+func command(t *testing.T, dir string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
