@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -106,6 +107,11 @@ func (k *Kit) observe(op OpInfo, next http.Handler) http.Handler {
 
 // ServeHTTP serves the routes. Paths and methods without a route get the envelope, never the mux's text.
 func (k *Kit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c := path.Clean("/" + r.URL.Path); c != r.URL.Path && c+"/" != r.URL.Path {
+		// The mux would answer with a redirect to the clean path, which published clients take for an error.
+		WriteError(w, fault.New(fault.NotFound, "there is no such route"))
+		return
+	}
 	h, pattern := k.mux.Handler(r)
 	if pattern != "" {
 		k.mux.ServeHTTP(w, r)

@@ -79,6 +79,11 @@ func TestRoutes(t *testing.T) {
 	if e := envelope(t, w); w.Code != 404 || e["code"] != "NOT_FOUND" {
 		t.Errorf("no route: %d %v", w.Code, e)
 	}
+	for _, p := range []string{"/hello/./you", "/x/../hello/you", "//hello/you"} {
+		if w := do(k, "GET", p, ""); w.Code != 404 {
+			t.Errorf("%s: %d, want no redirect", p, w.Code)
+		}
+	}
 	w = do(k, "GET", "/panic", "")
 	if e := envelope(t, w); w.Code != 500 || strings.Contains(fmt.Sprint(e), "secret") || !strings.Contains(log.String(), "secret of the panic") {
 		t.Errorf("panic: %d %v; the log must have it and the client not", w.Code, e)

@@ -31,6 +31,9 @@ func TestKillAndRestart(t *testing.T) {
 		for range 5 {
 			quiet("POST", "/v1/sandboxes", spec(m{"timeout": 300}))
 		}
+		for range 3 { // their ids are given out, so they must become Running, whoever brings them there
+			wg.Go(func() { _, _ = s.try("POST", "/v1/sandboxes", spec(m{"timeout": 300}), "Prefer", "respond-async") })
+		}
 		quiet("DELETE", "/v1/sandboxes/"+victims[0], nil)
 		quiet("POST", "/v1/sandboxes/"+victims[1]+"/pause", nil)
 		time.Sleep(time.Duration(rng.IntN(900)) * time.Millisecond) // the random moment

@@ -214,6 +214,11 @@ func TestRow08NoRedirects(t *testing.T) {
 			t.Errorf("%s: %v", path, a)
 		}
 	}
+	for _, path := range []string{"/v1/./sandboxes", "/v1/x/../sandboxes"} {
+		if a := s.do("GET", path, nil); a.status/100 == 3 {
+			t.Errorf("%s: %v", path, a)
+		}
+	}
 	for _, path := range []string{"/ping/", "//ping", "/metrics/"} {
 		if a, err := request("GET", url+path, nil, header...); err != nil || a.status != 200 {
 			t.Errorf("daemon %s: %v %v", path, a, err)

@@ -52,6 +52,7 @@ type Engine struct {
 	foreign  map[int]bool
 	watchers map[int]*watcher
 	next     int
+	muteNext bool
 	history  []Entry
 }
 
@@ -60,7 +61,9 @@ type box struct {
 	in   executor.Instance
 	// unready counts the probes that will still find the daemon silent.
 	unready int
-	logs    []string
+	// mute: the daemon has no token yet and does not answer.
+	mute bool
+	logs []string
 	// obeys is what the entry point does by itself.
 	behave Behaviour
 }
@@ -213,6 +216,7 @@ func (e *Engine) Start(_ context.Context, p executor.Plan) error {
 		return fault.New(fault.NotFound, "no such container")
 	}
 	if b.in.Phase != executor.Created {
+		b.mute = false
 		return nil
 	}
 	for _, c := range slices.Sorted(maps.Keys(b.plan.Ports)) {
@@ -222,6 +226,8 @@ func (e *Engine) Start(_ context.Context, p executor.Plan) error {
 	}
 	b.in.Phase, b.in.StartedAt, b.unready = executor.Running, e.now(), b.behave.Unready
 	b.in.Addresses = sandbox.Addresses{ContainerIP: "172.17.0.2", Ports: maps.Clone(b.plan.Ports)}
+	b.mute = e.muteNext
+	e.muteNext = false
 	e.note(b.in.Ref, WasStarted)
 	switch {
 	case b.behave.Missing:
@@ -277,7 +283,7 @@ func (e *Engine) Ready(_ context.Context, in executor.Instance) error {
 	}
 	b := e.boxes[in.ID]
 	switch {
-	case b == nil || b.in.Epoch != in.Epoch || b.in.Phase != executor.Running:
+	case b == nil || b.in.Epoch != in.Epoch || b.in.Phase != executor.Running || b.mute:
 		return fault.New(fault.Unavailable, "nothing answers")
 	case b.unready > 0:
 		b.unready--

@@ -15,6 +15,13 @@ func (e *Engine) FailNext(m Method, err error) {
 	e.failures[m] = append(e.failures[m], err)
 }
 
+// LoseToken lets the next start happen without the token reaching the daemon, as when the agent dies in between.
+func (e *Engine) LoseToken() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.muteNext = true
+}
+
 // Heal forgets all planned failures and lets the engine answer.
 func (e *Engine) Heal() {
 	e.mu.Lock()

@@ -70,7 +70,9 @@ type start struct {
 	since    time.Time
 	// looked is when the engine was last asked about it.
 	looked time.Time
-	swaps  int
+	// delivered says that this process has started it, so that the daemon has its token.
+	delivered bool
+	swaps     int
 }
 
 // Outcome tells when to call Step again.

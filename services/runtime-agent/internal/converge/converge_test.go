@@ -273,6 +273,20 @@ func TestAnotherAgentGoesOn(t *testing.T) {
 	}
 }
 
+func TestTheNextAgentDeliversTheToken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.engine.LoseToken()
+	if _, err := r.conv.Step(t.Context(), r.now, id); err != nil { // starts it, and dies
+		t.Fatal(err)
+	}
+	r.restart()
+	r.want("create by the next agent", sandbox.StateRunning, sandbox.ReasonRunning)
+	if r.starts() != 1 {
+		t.Errorf("started %d times", r.starts())
+	}
+}
+
 func TestDeleteWaitsForTheEngine(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -90,6 +90,7 @@ func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record)
 	if err != nil {
 		return c.createFailed(ctx, r, err)
 	}
+	c.note(r, func(s *start) { s.delivered = true })
 	in, err := c.deps.Executor.Inspect(ctx, r.ID)
 	if err != nil || in.Epoch != r.Placement.Epoch {
 		return again, nil
@@ -102,7 +103,12 @@ func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record)
 
 // begin takes a container that exists further on its way to Running.
 func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
-	switch in.Phase {
+	phase := in.Phase
+	if phase == executor.Running && !c.delivered(r) {
+		// Started by an agent that died, perhaps before it could deliver the token. Starting again does just that.
+		phase = executor.Created
+	}
+	switch phase {
 	case executor.Created:
 		leave, err := c.deps.Gate.Make(ctx)
 		if err != nil {

@@ -48,6 +48,14 @@ func (c *Converger) known(r *sandbox.Record) bool {
 	return ok && s.epoch == r.Placement.Epoch
 }
 
+// delivered reports whether this process has started the present placement's container.
+func (c *Converger) delivered(r *sandbox.Record) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok := c.starts[r.ID]
+	return ok && s.epoch == r.Placement.Epoch && s.delivered
+}
+
 // started returns what is remembered of a container that was seen running and is not ready yet.
 func (c *Converger) started(r *sandbox.Record) (start, bool) {
 	c.mu.Lock()
