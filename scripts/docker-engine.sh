@@ -57,8 +57,8 @@ elsewhere() {
 # alive NAME: a process of that name runs. One that ended but has a parent that never asks (state Z) does not.
 alive() {
 	local file
-	for file in $(grep -lsx "$1" "$SETUP_ROOT"/proc/[0-9]*/comm); do
-		grep -qs '^State:.*Z' "${file%comm}status" || return 0
+	for file in "$SETUP_ROOT"/proc/[0-9]*/comm; do
+		if grep -qsx "$1" "$file" && ! grep -qs '^State:.*Z' "${file%comm}status"; then return 0; fi
 	done
 	return 1
 }

@@ -25,6 +25,9 @@ import (
 
 const records = 10_000
 
+// madeUp begins the ids of the records that fill writes.
+const madeUp = "00000000-0000-4000-8000-"
+
 // fill writes records into the store of a stopped server, as if they ran on another node.
 func (b *bench) fill() ([]string, error) {
 	ctx := b.ctx
@@ -39,7 +42,7 @@ func (b *bench) fill() ([]string, error) {
 	}
 	ids := make([]string, records)
 	for i := range records {
-		id := sandbox.ID(fmt.Sprintf("00000000-0000-4000-8000-%012d", i))
+		id := sandbox.ID(fmt.Sprintf(madeUp+"%012d", i))
 		_, err := st.Insert(ctx, sandbox.New{ID: id, Accepted: true, Metadata: map[string]string{"team": fmt.Sprintf("t%d", i%10), "run": strconv.Itoa(i)},
 			Spec: sandbox.Spec{Image: image, Entrypoint: []string{"tail", "-f", "/dev/null"}, Timeout: 24 * time.Hour, Env: map[string]string{"A": "b"}}})
 		if err != nil {

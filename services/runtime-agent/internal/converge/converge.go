@@ -85,8 +85,11 @@ type Outcome struct {
 
 // Pauses between steps.
 const (
-	// readyPoll is short because every millisecond of it is felt in each create.
-	readyPoll = 2 * time.Millisecond
+	// readyPoll is short because every millisecond of it is felt in each create. A daemon that is not ready after readySoon is on a busy
+	// machine, which polling would only keep busier.
+	readyPoll     = 2 * time.Millisecond
+	readySoon     = 30 * time.Millisecond
+	readyPollLate = 15 * time.Millisecond
 	// lookEvery is the time between two looks at the engine while a sandbox gets ready: its entry point may end.
 	lookEvery   = 50 * time.Millisecond
 	engineRetry = 500 * time.Millisecond

@@ -155,6 +155,9 @@ func (c *Converger) awaitReady(ctx context.Context, now time.Time, r *sandbox.Re
 		return c.failCreate(ctx, r, sandbox.ReasonExecdNotAnswering,
 			fmt.Sprintf("the sandbox was started, but its daemon did not answer within %s%s", c.cfg.ReadyTimeout, c.lastLines(ctx, r)), nil)
 	}
+	if now.Sub(s.since) > readySoon {
+		return after(readyPollLate), nil
+	}
 	return after(readyPoll), nil
 }
 

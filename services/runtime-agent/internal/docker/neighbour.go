@@ -42,6 +42,9 @@ func (e *Engine) introduce(in executor.Instance) error {
 	if !e.hardware || in.Addresses.ContainerIP == "" {
 		return nil
 	}
+	if n, ok := e.introduced.Load(in.ID); ok && n.(*netlink.Neigh).IP.Equal(net.ParseIP(in.Addresses.ContainerIP)) {
+		return nil
+	}
 	mac, err := net.ParseMAC(hardwareAddress(in.Addresses.Ports))
 	if err != nil {
 		return nil // no published ports: the engine chose the address
