@@ -18,6 +18,7 @@ import (
 type cutter struct {
 	t        *testing.T
 	path     string
+	engine   string
 	listener net.Listener
 	mu       sync.Mutex
 	conns    []net.Conn
@@ -38,7 +39,7 @@ func newCutter(t *testing.T) *cutter {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	c := &cutter{t: t, path: filepath.Join(dir, "s")}
+	c := &cutter{t: t, path: filepath.Join(dir, "s"), engine: engineSocket()}
 	c.join()
 	return c
 }
@@ -57,7 +58,7 @@ func (c *cutter) join() {
 			if err != nil {
 				return
 			}
-			far, err := net.Dial("unix", engineSocket())
+			far, err := net.Dial("unix", c.engine)
 			if err != nil {
 				_ = near.Close()
 				continue
@@ -66,7 +67,7 @@ func (c *cutter) join() {
 			c.conns = append(c.conns, near, far)
 			c.mu.Unlock()
 			go pipe(near, far)
-			go pipe(far, near)
+			go pipe(far, near) // both end with the connections, which cut or the server closes
 		}
 	}()
 }
