@@ -70,6 +70,9 @@ type start struct {
 	since    time.Time
 	// looked is when the engine was last asked about it.
 	looked time.Time
+	// fresh says that it was started and looked at within the step that went before: that step took long, and its time is not the time of
+	// the start.
+	fresh bool
 	// delivered says that this process has started it, so that the daemon has its token.
 	delivered bool
 	swaps     int
@@ -164,7 +167,10 @@ func (c *Converger) step(ctx context.Context, now time.Time, r *sandbox.Record) 
 		// Nothing was ever reported of this placement: try to make it without asking first, which saves a call to the engine.
 		return c.make(ctx, now, r)
 	}
-	if s, ok := c.started(r); ok && now.Before(s.looked.Add(lookEvery)) {
+	if s, ok := c.started(r); ok && (s.fresh || now.Before(s.looked.Add(lookEvery))) {
+		if s.fresh {
+			return c.awaitStarted(ctx, now, r, s.instance)
+		}
 		return c.awaitReady(ctx, now, r, s.instance)
 	}
 	in, err := c.deps.Executor.Inspect(ctx, r.ID)

@@ -98,7 +98,8 @@ func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record)
 	if in.Phase != executor.Running {
 		return c.begin(ctx, now, r, in)
 	}
-	return c.awaitStarted(ctx, now, r, in)
+	c.note(r, func(s *start) { s.instance, s.fresh = in, true })
+	return c.awaitReady(ctx, now, r, in)
 }
 
 // begin takes a container that exists further on its way to Running.
@@ -134,7 +135,7 @@ func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record,
 // awaitStarted is awaitReady for what was just seen running.
 func (c *Converger) awaitStarted(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
 	c.note(r, func(s *start) {
-		s.instance, s.looked = in, now
+		s.instance, s.looked, s.fresh = in, now, false
 		if s.since.IsZero() {
 			s.since = now
 		}
@@ -151,6 +152,9 @@ func (c *Converger) awaitReady(ctx context.Context, now time.Time, r *sandbox.Re
 		return again, ctx.Err()
 	}
 	s, _ := c.started(r)
+	if s.fresh {
+		return after(readyPoll), nil
+	}
 	if now.Sub(s.since) > c.cfg.ReadyTimeout {
 		return c.failCreate(ctx, r, sandbox.ReasonExecdNotAnswering,
 			fmt.Sprintf("the sandbox was started, but its daemon did not answer within %s%s", c.cfg.ReadyTimeout, c.lastLines(ctx, r)), nil)

@@ -61,7 +61,7 @@ func (c *Converger) started(r *sandbox.Record) (start, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, ok := c.starts[r.ID]
-	return s, ok && s.epoch == r.Placement.Epoch && !s.looked.IsZero() && !r.Observed.Started
+	return s, ok && s.epoch == r.Placement.Epoch && (s.fresh || !s.looked.IsZero()) && !r.Observed.Started
 }
 
 func (c *Converger) note(r *sandbox.Record, change func(*start)) {

@@ -134,10 +134,11 @@ func (e *Engine) start(ctx context.Context, p executor.Plan) error {
 		return attachError(err)
 	}
 	defer stdin.Close()
-	if err := e.api.ContainerStart(ctx, name, container.StartOptions{}); err != nil {
+	// Written first: the engine holds it until the daemon reads, which then need not wait for the answer to start to come back here.
+	if err := deliverToken(stdin, p.Token); err != nil {
 		return err
 	}
-	return deliverToken(stdin, p.Token)
+	return e.api.ContainerStart(ctx, name, container.StartOptions{})
 }
 
 // attachError gives the engine's refusal of an attach the class that the client's library does not: the connection is taken over before
