@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +12,7 @@ import (
 
 // String binds text. check may be nil.
 func String(name string, to *string, check func(string) error) Key {
-	return Key{Name: name, Bind: func(v any) error {
+	return Key{Name: name, Allowed: "text", Get: func() any { return *to }, Bind: func(v any) error {
 		s, ok := v.(string)
 		if !ok {
 			return errors.New("expected text in quotes")
@@ -28,39 +29,39 @@ func String(name string, to *string, check func(string) error) Key {
 
 // Enum binds one of several words, in any case.
 func Enum(name string, to *string, words ...string) Key {
-	return String(name, to, nil).Then(func() error {
-		i := slices.IndexFunc(words, func(w string) bool { return strings.EqualFold(w, *to) })
-		if i < 0 {
+	match := func(s string) int {
+		return slices.IndexFunc(words, func(w string) bool { return strings.EqualFold(w, s) })
+	}
+	return String(name, to, func(s string) error {
+		if match(s) < 0 {
 			return fmt.Errorf("expected one of %s", quoted(words))
 		}
-		*to = words[i]
 		return nil
-	})
+	}).Then(func() error {
+		*to = words[match(*to)]
+		return nil
+	}).Allow(strings.Join(words, ", "))
 }
 
-// Then adds a check that may change what was bound.
-func (k Key) Then(check func() error) Key {
-	bind := k.Bind
-	k.Bind = func(v any) error {
-		if err := bind(v); err != nil {
-			return err
-		}
-		return check()
-	}
-	return k
-}
-
-// Hidden binds a secret.
-func Hidden(name string, to *Secret) Key {
+// Hidden binds a secret. check may be nil; it must not repeat the text.
+func Hidden(name string, to *Secret, check func(string) error) Key {
 	var s string
-	k := String(name, &s, nil).Then(func() error { *to = Secret(s); return nil })
-	k.Secret = true
+	k := String(name, &s, func(s string) error {
+		if s == Mask {
+			return errors.New("this is the mask of a printed configuration; put the secret itself here")
+		}
+		if check != nil {
+			return check(s)
+		}
+		return nil
+	}).Then(func() error { *to = NewSecret(s); return nil })
+	k.Secret, k.Get = true, func() any { return *to }
 	return k
 }
 
-// Bool binds true or false.
+// Bool binds true or false; a variable may also say 1, 0, yes, no, on and off.
 func Bool(name string, to *bool) Key {
-	return Key{Name: name, Bind: func(v any) error {
+	return Key{Name: name, Allowed: "true, false", Get: func() any { return *to }, Parse: parseBool, Bind: func(v any) error {
 		b, ok := v.(bool)
 		if !ok {
 			return errors.New("expected true or false")
@@ -70,9 +71,20 @@ func Bool(name string, to *bool) Key {
 	}}
 }
 
+func parseBool(text string) (any, error) {
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "true", "1", "yes", "on":
+		return true, nil
+	case "false", "0", "no", "off":
+		return false, nil
+	}
+	return nil, errors.New("expected true or false")
+}
+
 // Int binds a whole number between low and high, both inclusive. Numbers in quotes are taken, as OpenSandbox 1.1.1 does.
 func Int(name string, to *int, low, high int) Key {
-	return Key{Name: name, Bind: func(v any) error {
+	allowed := fmt.Sprintf("%d–%d", low, high)
+	return Key{Name: name, Allowed: allowed, Get: func() any { return int64(*to) }, Bind: func(v any) error {
 		n, ok := v.(int64)
 		if s, text := v.(string); text {
 			parsed, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
@@ -89,12 +101,14 @@ func Int(name string, to *int, low, high int) Key {
 // Seconds binds a whole number of seconds.
 func Seconds(name string, to *time.Duration, low, high int) Key {
 	var n int
-	return Int(name, &n, low, high).Then(func() error { *to = time.Duration(n) * time.Second; return nil })
+	k := Int(name, &n, low, high).Then(func() error { *to = time.Duration(n) * time.Second; return nil })
+	k.Get = func() any { return int64(*to / time.Second) }
+	return k
 }
 
-// Strings binds an array of texts.
+// Strings binds an array of texts; in a variable they are separated by commas.
 func Strings(name string, to *[]string) Key {
-	return Key{Name: name, Bind: func(v any) error {
+	return Key{Name: name, Allowed: "array of texts", Get: func() any { return *to }, Parse: parseList, Bind: func(v any) error {
 		list, ok := v.([]any)
 		if !ok {
 			return errors.New("expected an array of texts")
@@ -112,20 +126,80 @@ func Strings(name string, to *[]string) Key {
 	}}
 }
 
+func parseList(text string) (any, error) {
+	list := []any{}
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list, nil
+}
+
+// Texts binds a table of texts; in a variable it is name=value, separated by commas. check may be nil and sees each pair.
+func Texts(name string, to *map[string]string, check func(name, value string) error) Key {
+	return Key{Name: name, Table: true, Allowed: "table of texts", Get: func() any { return *to }, Parse: parsePairs, Bind: func(v any) error {
+		table, ok := v.(map[string]any)
+		if !ok {
+			return errors.New("expected a table of texts")
+		}
+		out := make(map[string]string, len(table))
+		for _, n := range slices.Sorted(maps.Keys(table)) {
+			s, ok := table[n].(string)
+			if !ok {
+				return fmt.Errorf("%q: expected text in quotes", n)
+			}
+			if check != nil {
+				if err := check(n, s); err != nil {
+					return fmt.Errorf("%q: %w", n, err)
+				}
+			}
+			out[n] = s
+		}
+		*to = out
+		return nil
+	}}
+}
+
+func parsePairs(text string) (any, error) {
+	table := map[string]any{}
+	for pair := range strings.SplitSeq(text, ",") {
+		if strings.TrimSpace(pair) == "" {
+			continue
+		}
+		n, v, ok := strings.Cut(pair, "=")
+		n = strings.TrimSpace(n)
+		if _, twice := table[n]; !ok || n == "" || twice {
+			return nil, errors.New("expected name=value pairs with different names, separated by commas")
+		}
+		table[n] = strings.TrimSpace(v)
+	}
+	return table, nil
+}
+
 // Ignored accepts any value and says why it has no effect.
 func Ignored(name, note string) Key {
 	return Key{Name: name, Note: note, Table: true, Bind: func(any) error { return nil }}
 }
 
-// Refused accepts only values that ask for nothing: empty text, false, an empty array or table, or one of harmless. It is for keys
+// Refused accepts only values that ask for nothing: empty text, false, an empty array, or one of harmless. It is for keys
 // whose silent loss would leave sandboxes less protected than the operator believes.
 func Refused(name, why string, harmless ...any) Key {
 	return Key{Name: name, Table: true, Bind: func(v any) error {
-		if empty(v) || slices.ContainsFunc(harmless, func(h any) bool { return h == v }) {
+		if empty(v) || slices.ContainsFunc(harmless, func(h any) bool { return same(h, v) }) {
 			return nil
 		}
 		return errors.New(why)
 	}}
+}
+
+// same compares without a panic: tables and arrays cannot be compared with ==.
+func same(a, b any) bool {
+	switch b.(type) {
+	case string, bool, int64, float64:
+		return a == b
+	}
+	return false
 }
 
 func empty(v any) bool {
@@ -147,20 +221,3 @@ func quoted(words []string) string {
 	}
 	return strings.Join(q, ", ")
 }
-
-// Secret is text that prints as [redacted] everywhere.
-type Secret string
-
-const redacted = "[redacted]"
-
-// Reveal returns the text.
-func (s Secret) Reveal() string { return string(s) }
-
-// String hides the text from fmt and slog.
-func (s Secret) String() string { return redacted }
-
-// GoString hides the text from %#v.
-func (s Secret) GoString() string { return redacted }
-
-// MarshalText hides the text from encoders.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -2,8 +2,8 @@ package settings
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,98 +18,156 @@ const (
 	nothing = "means nothing to this server"
 )
 
-// keys is the table of all keys: those of OpenSandbox 1.1.1, and our own. Adding one costs a line.
+// The services that a key is for. The single binary is all of them.
+const (
+	api       = "api"
+	scheduler = "scheduler"
+	agent     = "agent"
+	router    = "router"
+	all       = "all"
+)
+
+// ours marks keys that OpenSandbox 1.1.1 does not have.
+const ours = "*ours:* "
+
+// unwired are keys that no process reads yet. Whoever wires one deletes its line, and writes the documentation anew (TestDocumentation).
+var unwired = []string{
+	"scheduler.node_lost_after_seconds", "agent.host", "agent.listen", "agent.capacity_cpu", "agent.capacity_memory", "agent.labels", "router.listen",
+	"renew_intent.enabled", "renew_intent.min_interval_seconds", "renew_intent.redis.enabled", "renew_intent.redis.dsn",
+	"renew_intent.redis.queue_key", "renew_intent.redis.consumer_concurrency",
+}
+
+// keys is the table of all keys: those of OpenSandbox 1.1.1, and our own.
 func keys(s *Settings, home string) []conf.Key {
-	all := serverKeys(s)
-	all = append(all, dockerKeys(s)...)
-	all = append(all, ownKeys(s, home)...)
-	return append(all, idleKeys()...)
+	table := slices.Concat(serverKeys(s), logKeys(s), dockerKeys(s), storeKeys(s, home), schedulerKeys(s), agentKeys(s, home),
+		routerKeys(s), renewKeys(s), internalKeys(s), acceptedKeys(), refusedKeys())
+	for i := range table {
+		if slices.Contains(unwired, table[i].Name) {
+			table[i] = table[i].Warn(notYet)
+		}
+	}
+	return table
 }
 
 func serverKeys(s *Settings) []conf.Key {
+	v := &s.Server
 	return []conf.Key{
-		conf.String("server.host", &s.Server.Host, filled),
-		conf.Int("server.port", &s.Server.Port, 1, 65535),
-		conf.Hidden("server.api_key", &s.Server.APIKey),
-		conf.String("server.eip", &s.Server.External, nil),
-		conf.Seconds("server.max_sandbox_timeout_seconds", &s.Server.MaxTimeout, 60, 1<<31),
-		conf.Seconds("server.timeout_keep_alive", &s.Server.KeepAlive, 1, 1<<20),
-		conf.Int("server.limit_concurrency", &s.Server.MaxConcurrency, 0, 1<<20),
-		conf.Seconds("server.timeout_graceful_shutdown", &s.Server.Grace, 1, 1<<20),
-		conf.Ignored("server.backlog", nothing), conf.Ignored("server.thread_pool_size", nothing),
-		conf.Ignored("server.loop", nothing), conf.Ignored("server.http", nothing),
-		conf.Enum("log.level", &s.Log.Level, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+		conf.String("server.host", &v.Host, filled).Describe("address of the API; `127.0.0.1` without a configuration file", api),
+		conf.Int("server.port", &v.Port, 1, 65535).Describe("port of the API", api),
+		conf.Hidden("server.api_key", &v.APIKey, nil).OrBlank().Describe("what clients send as `OPEN-SANDBOX-API-KEY`; an empty variable empties it. Without one the API starts only with `OPENSANDBOX_INSECURE_SERVER=YES`", api),
+		conf.String("server.eip", &v.External, nil).Describe("host at which clients reach sandboxes, if it is another than the server's own", api),
+		conf.Seconds("server.max_sandbox_timeout_seconds", &v.MaxTimeout, 60, 1<<31).ByDefault("–").Describe("longest `timeout` of a create; renewals are not bounded", api),
+		conf.Seconds("server.timeout_keep_alive", &v.KeepAlive, 1, 1<<20).Describe("seconds that an idle connection is kept", api, agent, router),
+		conf.Int("server.limit_concurrency", &v.MaxConcurrency, 0, 1<<20).Describe("requests in progress; beyond: 503; 0: no bound", api),
+		conf.Seconds("server.timeout_graceful_shutdown", &v.Grace, 1, 1<<20).Describe("seconds that requests may take after SIGTERM", api, agent, router),
+		conf.Seconds("server.create_wait_seconds", &v.CreateWait, 0, 25).Describe(ours+"how long a create waits for Running; under the 30 s that SDKs wait", api),
+		conf.Seconds("server.failed_retention_seconds", &v.RetainFailed, 0, 1<<30).Describe(ours+"how long a failed create is shown to a client that has its id", scheduler, agent),
+		conf.String("server.admin_listen", &v.AdminListen, listenOrOff).OrBlank().Allow("host:port, empty").
+			ByDefault("`127.0.0.1:9090`; split services 9091 (api), 9092 (scheduler), 9093 (agent), 9094 (router)").Describe(ours+"`/metrics` (Prometheus), `/health` and `/ready`; empty: off", all),
+		conf.String("server.installation_id", &v.Installation, nil).ByDefault("derived").Describe(ours+"what tells this installation's sandboxes from those of others on an engine; the same for all its processes", all),
+	}
+}
+
+func logKeys(s *Settings) []conf.Key {
+	return []conf.Key{
+		conf.Enum("log.level", &s.Log.Level, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL").Describe("least level that is written", all),
+		conf.Enum("log.format", &s.Log.Format, "text", "json").Describe(ours+"form of the log on standard error", all),
 	}
 }
 
 func dockerKeys(s *Settings) []conf.Key {
-	var runtime, source, store string
+	v := &s.Docker
 	return []conf.Key{
-		only(conf.String("runtime.type", &runtime, nil), "docker", `only "docker" is available yet`),
-		conf.Ignored("runtime.execd_image", "has no effect: the daemon is built in"),
-		only(conf.String("runtime.execd_source", &source, nil), "builtin", `only "builtin" is available yet`),
-		conf.Ignored("runtime.execd_run_as_init", "has no effect: the daemon is always the first process"),
-		only(conf.String("docker.network_mode", &s.Docker.NetworkMode, nil), "bridge", `only "bridge" is available yet`),
-		conf.Seconds("docker.api_timeout", &s.Docker.APITimeout, 1, 1<<20),
-		conf.String("docker.host_ip", &s.Docker.HostIP, nil),
-		conf.Strings("docker.drop_capabilities", &s.Docker.DropCapabilities),
-		conf.Bool("docker.no_new_privileges", &s.Docker.NoNewPrivileges),
-		conf.Int("docker.pids_limit", &s.Docker.PidsLimit, 1, 1<<30),
-		conf.Int("docker.port_range_min", &s.Docker.PortMin, 1024, 65535),
-		conf.Int("docker.port_range_max", &s.Docker.PortMax, 1024, 65535),
-		conf.String("docker.publish_host", &s.Docker.PublishHost, ipv4),
-		conf.Int("docker.max_concurrency", &s.Docker.MaxConcurrency, 0, 1024),
-		conf.Seconds("docker.pull_timeout_seconds", &s.Docker.PullTimeout, 1, 1<<20),
-		conf.Refused("docker.apparmor_profile", "AppArmor profiles are not supported yet; remove the key to start without one"),
-		conf.Refused("docker.seccomp_profile", "seccomp profiles are not supported yet; remove the key to start with the engine's own"),
-		conf.Refused("docker.sandbox_env", "variables for all sandboxes are not supported yet"),
-		conf.Refused("docker.sandbox_binds", "binds for all sandboxes are not supported yet"),
-		only(conf.String("store.type", &store, nil), "sqlite", `only "sqlite" is available yet ("redis" is planned, "postgresql" is not)`),
-		conf.Refused("store.postgresql", `PostgreSQL is not supported; store.type is "sqlite", and "redis" is planned`),
+		only(conf.String("docker.network_mode", &v.NetworkMode, nil), "bridge", `only "bridge" is available yet`).Describe("only `bridge` is available yet (1.1.1: `host`)", agent),
+		conf.Seconds("docker.api_timeout", &v.APITimeout, 1, 1<<20).Describe("seconds for a call of the engine", agent),
+		conf.Seconds("docker.pull_timeout_seconds", &v.PullTimeout, 1, 1<<20).Describe(ours+"seconds for a pull", agent),
+		conf.Int("docker.max_concurrency", &v.MaxConcurrency, 0, 1024).ByDefault("4 × processors").Describe(ours+"creates and removals at once", agent),
+		conf.String("docker.publish_host", &v.PublishHost, ipv4).Allow("IPv4 address").Describe("address that sandbox ports are published on", agent),
+		conf.Int("docker.port_range_min", &v.PortMin, 1024, 65535).Describe("first port to publish on", agent),
+		conf.Int("docker.port_range_max", &v.PortMax, 1024, 65535).Describe("last port to publish on; at least 100 above the first", agent),
+		conf.String("docker.host_ip", &v.HostIP, nil).Describe("host for clients when the server itself runs in a container", api),
+		conf.Strings("docker.drop_capabilities", &v.DropCapabilities).ByDefault("nine").Describe("capabilities that sandboxes do not get", agent),
+		conf.Bool("docker.no_new_privileges", &v.NoNewPrivileges).Describe("sandboxes cannot gain privileges by setuid programs", agent),
+		conf.Int("docker.pids_limit", &v.PidsLimit, 1, 1<<30).Describe("processes in a sandbox", agent),
 	}
 }
 
-func ownKeys(s *Settings, home string) []conf.Key {
-	path := func(name string, to *string) conf.Key {
-		return conf.String(name, to, filled).Then(func() error { *to = expand(*to, home); return nil })
-	}
+func storeKeys(s *Settings, home string) []conf.Key {
+	v := &s.Store
+	kind := conf.String("store.type", &v.Type, storeType).Then(func() error { v.Type = strings.ToLower(v.Type); return nil })
 	return []conf.Key{
-		conf.Seconds("server.create_wait_seconds", &s.Server.CreateWait, 0, 25),
-		conf.Seconds("server.failed_retention_seconds", &s.Server.RetainFailed, 0, 1<<30),
-		conf.String("server.admin_listen", &s.Server.AdminListen, nil),
-		conf.String("server.installation_id", &s.Server.Installation, nil),
-		conf.Enum("log.format", &s.Log.Format, "text", "json"),
-		path("store.path", &s.Store.Path),
-		path("agent.state_dir", &s.Agent.StateDir),
-		conf.String("agent.node", &s.Agent.Node, filled),
-		path("agent.execd_path", &s.Agent.ExecdPath),
-		conf.Seconds("scheduler.placement_wait_seconds", &s.Scheduler.PlacementWait, 0, int(time.Hour/time.Second)),
-		conf.Int("scheduler.max_sandboxes", &s.Scheduler.MaxSandboxes, 0, 1<<30),
-		amount("scheduler.default_request.cpu", &s.Scheduler.DefaultRequest.CPU, sandbox.ParseCPU),
-		amount("scheduler.default_request.memory", &s.Scheduler.DefaultRequest.Memory, sandbox.ParseMemory),
+		kind.Allow("sqlite, redis").Describe("`sqlite` is for one machine; the split services need `redis`. There is no `postgresql` as in 1.1.1", all),
+		pathKey("store.path", &v.Path, home).Describe("file of SQLite; the installation's key is kept beside it", all),
+		conf.Hidden("store.redis_url", &v.url, blankOr(redisURL)).Allow("URL").Describe(ours+"where Redis is; required with `redis`. See below for its forms", all),
+		conf.Bool("store.durable", &v.Durable).Describe(ours+"with `redis`: a change that a client asked for is answered only when it is on disk and on a replica", api, scheduler),
 	}
 }
 
-// idleKeys are the keys of OpenSandbox 1.1.1 without an effect here. Those whose loss would leave sandboxes less protected than the
-// operator believes are refused instead.
-func idleKeys() []conf.Key {
-	all := []conf.Key{
-		conf.Refused("tenants", "tenants are not supported yet; without them every key holder sees every sandbox"),
-		conf.Refused("secure_runtime.type", "secure runtimes are not supported yet; sandboxes would run without the isolation that is asked for"),
-		conf.Refused("secure_runtime.docker_runtime", "secure runtimes are not supported yet"),
-		conf.Refused("ingress.mode", `only "direct" is available yet`, "direct"),
-		conf.Refused("ingress.secure_access", "secure access is not supported yet"),
-		conf.Refused("ingress.gateway", "gateways are not supported yet"),
-		conf.Refused("kubernetes", `does not go together with runtime.type = "docker"`),
-		conf.Refused("agent_sandbox", `does not go together with runtime.type = "docker"`),
+func storeType(s string) error {
+	switch strings.ToLower(s) {
+	case StoreSQLite, StoreRedis:
+		return nil
+	case "postgresql", "postgres":
+		return errors.New(`PostgreSQL is not supported; expected "sqlite" or "redis"`)
 	}
-	for _, name := range []string{
-		"proxy", "egress", "storage", "renew_intent", "otel", "secure_runtime.k8s_runtime_class",
-		"log.file_enabled", "log.file_path", "log.access_file_path", "log.file_max_bytes", "log.file_backup_count",
-	} {
-		all = append(all, conf.Ignored(name, notYet))
+	return errors.New(`expected "sqlite" or "redis"`)
+}
+
+// day bounds waits.
+const day = int(24 * time.Hour / time.Second)
+
+func schedulerKeys(s *Settings) []conf.Key {
+	v := &s.Scheduler
+	former := conf.Int("scheduler.max_sandboxes", &s.Agent.MaxSandboxes, 0, 1<<30).Warn("is called agent.max_sandboxes now")
+	former.Get = nil
+	return []conf.Key{
+		conf.Seconds("scheduler.placement_wait_seconds", &v.PlacementWait, 0, int(time.Hour/time.Second)).Describe(ours+"how long a create waits for room", scheduler),
+		cpu("scheduler.default_request.cpu", &v.DefaultRequest.CPU).Describe(ours+"what is reserved for a sandbox without `resourceRequests`", scheduler),
+		memory("scheduler.default_request.memory", &v.DefaultRequest.Memory).Describe(ours+"what is reserved for a sandbox without `resourceRequests`", scheduler),
+		conf.Seconds("scheduler.node_lost_after_seconds", &v.NodeLostAfter, 30, day).Describe(ours+"how long a node may be unreachable before its sandboxes are given up; the same for scheduler and agents", scheduler, agent),
+		former,
 	}
-	return all
+}
+
+func agentKeys(s *Settings, home string) []conf.Key {
+	v := &s.Agent
+	return []conf.Key{
+		conf.String("agent.node", &v.Node, nodeName).ByDefault("host name").Allow("letters, digits, .-_").Describe(ours+"name of this node; no two agents share one", agent),
+		pathKey("agent.state_dir", &v.StateDir, home).Describe(ours+"lock and mirror of the node", agent),
+		pathKey("agent.execd_path", &v.ExecdPath, home).ByDefault("built in").Describe(ours+"another daemon for the sandboxes", agent),
+		conf.String("agent.host", &v.Host, hostAddress).ByDefault("derived").Allow("host name, IP address").Describe(ours+"host at which clients reach the leased ports of this node", agent),
+		conf.String("agent.listen", &v.Listen, listen).Allow("host:port").Describe(ours+"internal HTTP API, for the api's live reads; guarded by `internal.shared_secret`. The single binary does not open it", agent),
+		conf.Int("agent.max_sandboxes", &v.MaxSandboxes, 0, 1<<30).Describe(ours+"sandboxes on this node; 0: no bound. `scheduler.max_sandboxes` is its old name", agent),
+		cpu("agent.capacity_cpu", &v.Capacity.CPU).Describe(ours+"processor that may be reserved on this node; none: no bound", agent),
+		memory("agent.capacity_memory", &v.Capacity.Memory).Describe(ours+"memory that may be reserved on this node; none: no bound", agent),
+		conf.Texts("agent.labels", &v.Labels, label).Describe(ours+"facts about this node, as `name = \"value\"`; in the variable `name=value,…`", agent),
+	}
+}
+
+func routerKeys(s *Settings) []conf.Key {
+	return []conf.Key{
+		conf.String("router.listen", &s.Router.Listen, listen).Allow("host:port").Describe(ours+"user traffic to sandbox ports; `127.0.0.1` without a configuration file", router),
+	}
+}
+
+func renewKeys(s *Settings) []conf.Key {
+	v := &s.RenewIntent
+	q := &v.Queue
+	return []conf.Key{
+		conf.Bool("renew_intent.enabled", &v.Enabled).Describe("access to a sandbox that asked for it at create renews its deadline", api, scheduler, router),
+		conf.Seconds("renew_intent.min_interval_seconds", &v.MinInterval, 1, day).Describe("shortest time between two renewals of one sandbox", api, router),
+		conf.Bool("renew_intent.redis.enabled", &q.Enabled).Describe("take intents from a Redis list that other gateways write", scheduler),
+		conf.Hidden("renew_intent.redis.dsn", &q.url, blankOr(redisURL)).Allow("URL").Describe("where that Redis is; required with `renew_intent.redis.enabled`", scheduler),
+		conf.String("renew_intent.redis.queue_key", &q.Key, filled).Describe("name of the list", scheduler),
+		conf.Int("renew_intent.redis.consumer_concurrency", &q.Concurrency, 1, 1024).Describe("renewals at once", scheduler),
+	}
+}
+
+func internalKeys(s *Settings) []conf.Key {
+	return []conf.Key{
+		conf.Hidden("internal.shared_secret", &s.Internal.SharedSecret, sharedSecret).Allow("16 characters or more").
+			Describe(ours+"what the split services show each other; required by api and agent, and the same for both", api, agent),
+	}
 }
 
 // only refuses every value but one.
@@ -122,12 +180,24 @@ func only(k conf.Key, word, why string) conf.Key {
 		}
 		return bind(word)
 	}
-	return k
+	return k.Allow(word)
 }
 
-func amount(name string, to *int64, parse func(string) (int64, error)) conf.Key {
+func pathKey(name string, to *string, home string) conf.Key {
+	return conf.String(name, to, filled).Then(func() error { *to = expand(*to, home); return nil }).Allow("path; ~/ is the home directory")
+}
+
+func cpu(name string, milli *int64) conf.Key {
+	return amount(name, milli, sandbox.ParseCPU, "m").Allow(`"1.5", "500m"`)
+}
+
+func memory(name string, bytes *int64) conf.Key {
+	return amount(name, bytes, sandbox.ParseMemory, "").Allow(`"512Mi", "2Gi"`)
+}
+
+func amount(name string, to *int64, parse func(string) (int64, error), unit string) conf.Key {
 	var s string
-	return conf.String(name, &s, nil).Then(func() error {
+	k := conf.String(name, &s, nil).Then(func() error {
 		n, err := parse(s)
 		if err != nil {
 			return errors.New(fault.TextOf(err))
@@ -135,18 +205,21 @@ func amount(name string, to *int64, parse func(string) (int64, error)) conf.Key 
 		*to = n
 		return nil
 	})
+	k.Get = func() any {
+		if *to == 0 {
+			return ""
+		}
+		return strconv.FormatInt(*to, 10) + unit
+	}
+	return k
 }
 
-func filled(s string) error {
-	if strings.TrimSpace(s) == "" {
-		return errors.New("must not be empty")
+// blankOr takes empty text for no value.
+func blankOr(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
 	}
-	return nil
-}
-
-func ipv4(s string) error {
-	if a, err := netip.ParseAddr(strings.TrimSpace(s)); err != nil || !a.Is4() {
-		return fmt.Errorf("expected an IPv4 address such as 0.0.0.0 or 127.0.0.1")
-	}
-	return nil
 }

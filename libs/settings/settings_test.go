@@ -1,14 +1,21 @@
 package settings_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
 	"opensandbox/libs/settings"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func env(m map[string]string) func(string) (string, bool) {
 	return func(k string) (string, bool) { v, ok := m[k]; return v, ok }
@@ -23,9 +30,7 @@ func write(t *testing.T, content string) string {
 	return path
 }
 
-func TestLoadFile(t *testing.T) {
-	t.Parallel()
-	path := write(t, `
+const full = `
 [server]
 host = "127.0.0.1"
 port = 9000
@@ -42,33 +47,82 @@ apparmor_profile = ""
 allowed_host_paths = []
 [scheduler]
 default_request = { cpu = "500m", memory = "1Gi" }
+node_lost_after_seconds = 120
 [store]
-type = "sqlite"
+type = "Redis"
 path = "~/x.db"
-`)
-	s, warnings, err := settings.Load(path, env(map[string]string{"OPENSANDBOX_SERVER_API_KEY": "from-env"}))
+redis_url = "redis-sentinel://app:hunter2@s1,s2:26380/main/3"
+durable = true
+[agent]
+node = "n-1"
+host = "10.0.0.5"
+max_sandboxes = 50
+capacity_cpu = "4"
+capacity_memory = "8Gi"
+labels = { zone = "z1", "example.com/disk" = "ssd" }
+listen = ":8090"
+[router]
+listen = "[::]:8081"
+[renew_intent]
+enabled = true
+min_interval_seconds = 30
+redis.enabled = true
+redis.dsn = "redis://:hunter2@r/1"
+redis.queue_key = "q"
+redis.consumer_concurrency = 2
+[internal]
+shared_secret = "hunter2-hunter2-hunter2"
+[log]
+format = "JSON"
+level = "warning"
+`
+
+func TestReadFile(t *testing.T) {
+	t.Parallel()
+	vars := map[string]string{"HOME": "/home/u", "OPENSANDBOX_SERVER_API_KEY": "from-env"}
+	s, err := settings.Read(settings.Options{Path: write(t, full), Lookup: env(vars), Names: slices.Collect(maps.Keys(vars))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	home, _ := os.UserHomeDir()
 	if s.Server.Port != 9000 || s.Server.APIKey.Reveal() != "from-env" || s.Server.MaxTimeout != 24*time.Hour ||
-		s.Scheduler.DefaultRequest.CPU != 500 || s.Store.Path != filepath.Join(home, "x.db") || s.Docker.PidsLimit != 4096 {
+		s.Scheduler.DefaultRequest.CPU != 500 || s.Store.Path != "/home/u/x.db" || s.Docker.PidsLimit != 4096 || s.Scheduler.NodeLostAfter != 2*time.Minute {
 		t.Errorf("settings %+v", s)
 	}
-	all := strings.Join(warnings, "\n")
+	if !s.Store.Durable || s.Store.Type != settings.StoreRedis || s.Store.Redis.MasterName != "main" || s.Store.Redis.Password.Reveal() != "hunter2" {
+		t.Errorf("store %+v", s.Store)
+	}
+	a := s.Agent
+	a.StateDir = ""
+	want := settings.Agent{Node: "n-1", Host: "10.0.0.5", Listen: ":8090", MaxSandboxes: 50, Labels: map[string]string{"zone": "z1", "example.com/disk": "ssd"}}
+	want.Capacity.CPU, want.Capacity.Memory = 4000, 8<<30
+	if diff := cmp.Diff(want, a); diff != "" {
+		t.Errorf("agent (-want +got)\n%s", diff)
+	}
+	r := s.RenewIntent
+	if !r.Enabled || r.MinInterval != 30*time.Second || !r.Queue.Enabled || r.Queue.Key != "q" || r.Queue.Concurrency != 2 || r.Queue.Redis.DB != 1 {
+		t.Errorf("renew intent %+v", r)
+	}
+	if s.Internal.SharedSecret.Reveal() != "hunter2-hunter2-hunter2" || s.Log != (settings.Log{Level: "WARNING", Format: "json"}) || s.Router.Listen != "[::]:8081" {
+		t.Errorf("settings %+v", s)
+	}
+	all := strings.Join(s.Warnings, "\n")
 	for _, want := range []string{"storage: has no effect yet", "server.thread_pool_size: means nothing", "runtime.execd_image: has no effect"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning %q in:\n%s", want, all)
 		}
 	}
+	if s.Origin("server.api_key") != "OPENSANDBOX_SERVER_API_KEY" || s.Origin("server.port") != "file" || s.Origin("docker.pids_limit") != "default" {
+		t.Error("origins are wrong")
+	}
 }
 
-func TestLoadReportsAllMistakes(t *testing.T) {
+func TestReadReportsAllMistakes(t *testing.T) {
 	t.Parallel()
 	path := write(t, `
 [server]
 port = 0
 api_key = 12345
+admin_listen = "9090"
 [runtime]
 type = "kubernetes"
 [docker]
@@ -76,17 +130,40 @@ port_range_min = 50000
 port_range_max = 50010
 publish_host = "::1"
 seccomp_profile = "/etc/profile.json"
+sandbox_env = ["TOKEN=hunter2"]
 [store]
-type = "redis"
+type = "postgresql"
+redis_url = "redis://:hunter2@"
+[scheduler]
+node_lost_after_seconds = 1
+[agent]
+node = "a b"
+host = "a:1"
+labels = { zone = "a b" }
+max_sandboxes = 1
+[renew_intent]
+min_interval_seconds = 0
+redis = { enabled = true, consumer_concurrency = 0 }
+[internal]
+shared_secret = "hunter2"
 [tenants]
 auth_token = "hunter2"
 `)
-	_, _, err := settings.Load(path, env(nil))
+	_, err := settings.Read(settings.Options{Path: path, Lookup: env(map[string]string{
+		"OPENSANDBOX_LOG_FORMAT": "xml", "OPENSANDBOX_STORE_POSTGRESQL_DSN": "postgres://u:hunter2@h", "OPENSANDBOX_SECURE_ACCESS_KEYS": "a=hunter2",
+		"OPENSANDBOX_ROUTER_LISTEN": "x", "OPENSANDBOX_SCHEDULER_MAX_SANDBOXES": "2", "OPENSANDBOX_RENEW_INTENT_REDIS_DSN": "http://hunter2",
+	})})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{path, "server.port = 0", "server.api_key = [redacted]", `runtime.type = "kubernetes"`, "docker.port_range_min",
-		"docker.publish_host", "docker.seccomp_profile", `store.type = "redis"`, "tenants"} {
+	for _, want := range []string{
+		path + ": server.port = 0: ", "server.api_key = ***: ", `server.admin_listen = "9090": `, `runtime.type = "kubernetes": `, "docker.port_range_min = 50000: ",
+		"docker.publish_host", "docker.seccomp_profile", "docker.sandbox_env = ***", `store.type = "postgresql": PostgreSQL is not supported; expected "sqlite" or "redis"`,
+		"store.redis_url = ***: address 1 of 1", "scheduler.node_lost_after_seconds = 1: ", `agent.node = "a b": `, `agent.host = "a:1": `, `agent.labels = {…}: "zone": `,
+		"renew_intent.min_interval_seconds = 0: ", "renew_intent.redis.consumer_concurrency = 0: ", "renew_intent.redis.enabled = true: needs renew_intent.redis.dsn",
+		"internal.shared_secret = ***: ", "tenants = ***: ", `OPENSANDBOX_LOG_FORMAT = "xml": `, "OPENSANDBOX_STORE_POSTGRESQL_DSN = ***: ", "OPENSANDBOX_SECURE_ACCESS_KEYS = ***: ",
+		`OPENSANDBOX_ROUTER_LISTEN = "x": expected host:port`, "agent.max_sandboxes = 2: scheduler.max_sandboxes is the old name", "OPENSANDBOX_RENEW_INTENT_REDIS_DSN = ***: ",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in:\n%v", want, err)
 		}
@@ -99,33 +176,213 @@ auth_token = "hunter2"
 }
 
 func TestNoFile(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
-	s, warnings, err := settings.Load("", env(nil))
-	if err != nil || s.Server.Host != "127.0.0.1" || len(warnings) != 1 {
-		t.Errorf("host %q, warnings %q, %v", s.Server.Host, warnings, err)
+	t.Parallel()
+	home := map[string]string{"HOME": t.TempDir()}
+	s, err := settings.Read(settings.Options{Lookup: env(home)})
+	if err != nil || s.Server.Host != "127.0.0.1" || s.Router.Listen != "127.0.0.1:8081" || len(s.Warnings) != 1 || s.Path != "" {
+		t.Errorf("host %q, warnings %q, %v", s.Server.Host, s.Warnings, err)
 	}
-	if _, _, err := settings.Load("/nowhere/x.toml", env(nil)); err == nil || !strings.Contains(err.Error(), "/nowhere/x.toml") {
-		t.Errorf("a missing file that was named: %v", err)
+	for _, o := range []settings.Options{
+		{Path: "/nowhere/x.toml", Lookup: env(map[string]string{"OPENSANDBOX_SERVER_PORT": "0"})},
+		{Lookup: env(map[string]string{"SANDBOX_CONFIG_PATH": "/nowhere/x.toml", "OPENSANDBOX_SERVER_PORT": "0"})},
+	} {
+		_, err := settings.Read(o)
+		if err == nil || !strings.Contains(err.Error(), "/nowhere/x.toml") || !strings.Contains(err.Error(), "OPENSANDBOX_SERVER_PORT") {
+			t.Errorf("a missing file that was named: %v", err)
+		}
 	}
-	if _, _, err := settings.Load("", env(map[string]string{"SANDBOX_CONFIG_PATH": "/nowhere/y.toml"})); err == nil {
-		t.Error("a missing file that the environment names was ignored")
+	if err := os.WriteFile(filepath.Join(home["HOME"], ".sandbox.toml"), []byte("[server]\nport = 8082\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = settings.Read(settings.Options{Lookup: env(home)}); err != nil || s.Server.Port != 8082 || s.Server.Host != "0.0.0.0" {
+		t.Errorf("with ~/.sandbox.toml: %s:%d, %v", s.Server.Host, s.Server.Port, err)
+	}
+}
+
+func TestOnlyEnvironment(t *testing.T) {
+	t.Parallel()
+	s, err := settings.Read(settings.Options{Process: settings.ProcessAPI, Lookup: env(map[string]string{
+		"HOME": t.TempDir(), "OPENSANDBOX_SERVER_HOST": "0.0.0.0", "OPENSANDBOX_SERVER_PORT": "9000", "OPENSANDBOX_STORE_TYPE": "redis",
+		"OPENSANDBOX_STORE_REDIS_URL": "rediss-cluster://h1,h2", "OPENSANDBOX_INTERNAL_SHARED_SECRET": "0123456789abcdef", "OPENSANDBOX_SERVER_API_KEY": "",
+		"OPENSANDBOX_INSECURE_SERVER": "YES", "OPENSANDBOX_SCHEDULER_DEFAULT_REQUEST_CPU": "0.5",
+	})})
+	if err != nil || len(s.Warnings) != 0 {
+		t.Fatalf("warnings %q, %v", s.Warnings, err)
+	}
+	if s.Server.Host != "0.0.0.0" || s.Server.Port != 9000 || !s.Store.Redis.TLS || len(s.Store.Redis.Addrs) != 2 || !s.Insecure || s.Scheduler.DefaultRequest.CPU != 500 {
+		t.Errorf("settings %+v", s)
+	}
+}
+
+func TestWhatProcessesNeed(t *testing.T) {
+	t.Parallel()
+	split := map[string]string{"OPENSANDBOX_STORE_TYPE": "redis", "OPENSANDBOX_STORE_REDIS_URL": "redis://h", "OPENSANDBOX_INTERNAL_SHARED_SECRET": "0123456789abcdef"}
+	with := func(extra ...string) map[string]string {
+		m := maps.Clone(split)
+		for i := 0; i < len(extra); i += 2 {
+			m[extra[i]] = extra[i+1]
+		}
+		return m
+	}
+	for name, c := range map[string]struct {
+		process settings.Process
+		vars    map[string]string
+		want    []string
+	}{
+		"server alone":         {settings.ProcessServer, nil, nil},
+		"server on redis":      {settings.ProcessServer, split, nil},
+		"api":                  {settings.ProcessAPI, split, nil},
+		"api on sqlite":        {settings.ProcessAPI, nil, []string{"store.type: opensandbox-api", "internal.shared_secret: must be set"}},
+		"scheduler":            {settings.ProcessScheduler, with("OPENSANDBOX_INTERNAL_SHARED_SECRET", ""), nil},
+		"agent without secret": {settings.ProcessAgent, with("OPENSANDBOX_INTERNAL_SHARED_SECRET", ""), []string{"internal.shared_secret"}},
+		"redis without a URL":  {settings.ProcessServer, map[string]string{"OPENSANDBOX_STORE_TYPE": "redis"}, []string{`OPENSANDBOX_STORE_TYPE = "redis": needs store.redis_url`}},
+		"port taken twice":     {settings.ProcessServer, map[string]string{"OPENSANDBOX_ROUTER_LISTEN": ":8080"}, []string{`OPENSANDBOX_ROUTER_LISTEN = ":8080": port 8080 is taken by server.port too`}},
+		"default of router":    {settings.ProcessServer, map[string]string{"OPENSANDBOX_SERVER_PORT": "8081"}, nil},
+		"default of admin":     {settings.ProcessServer, map[string]string{"OPENSANDBOX_SERVER_PORT": "9090"}, nil},
+		"other process's port": {settings.ProcessAPI, with("OPENSANDBOX_ROUTER_LISTEN", ":8080"), nil},
+		"different addresses":  {settings.ProcessServer, map[string]string{"OPENSANDBOX_ROUTER_LISTEN": "10.0.0.1:8080"}, nil},
+		"admin on the agent's": {settings.ProcessAgent, with("OPENSANDBOX_SERVER_ADMIN_LISTEN", "0.0.0.0:8090"), []string{"OPENSANDBOX_SERVER_ADMIN_LISTEN", "agent.listen"}},
+	} {
+		vars := map[string]string{"HOME": "/nowhere"}
+		maps.Copy(vars, c.vars)
+		_, err := settings.Read(settings.Options{Process: c.process, Lookup: env(vars)})
+		if (err != nil) != (c.want != nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, w := range c.want {
+			if err != nil && !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: %q is not in: %v", name, w, err)
+			}
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	vars := map[string]string{"OPENSANDBOX_SERVER_PORT": "tcp://10.0.0.1:8080", "OPENSANDBOX_STORE_DURABLE": "1", "OPENSANDBOX_SERVER_APIKEY": "hunter2", "OPENSANDBOX_ID": "x", "OPENSANDBOX_EGRESS_RULES": "x"}
+	s, err := settings.Read(settings.Options{Path: write(t, "[scheduler]\nmax_sandboxes = 3\n[server]\nhots = 'x'\n"), Lookup: env(vars), Names: slices.Collect(maps.Keys(vars))})
+	if err != nil || s.Agent.MaxSandboxes != 3 {
+		t.Errorf("max_sandboxes %d, %v", s.Agent.MaxSandboxes, err)
+	}
+	all := strings.Join(s.Warnings, "\n")
+	for _, want := range []string{
+		"scheduler.max_sandboxes: is called agent.max_sandboxes now", "server.hots: unknown, ignored; did you mean server.host?", "OPENSANDBOX_SERVER_PORT: set by Kubernetes",
+		"store.durable has no effect", "OPENSANDBOX_SERVER_APIKEY: unknown, ignored; did you mean OPENSANDBOX_SERVER_API_KEY?", "docker.network_mode is not set",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no warning %q in:\n%s", want, all)
+		}
+	}
+	if len(s.Warnings) != 6 || strings.Contains(all, "hunter2") {
+		t.Errorf("warnings:\n%s", all)
+	}
+}
+
+func TestPrintHidesSecretsAndLoadsAgain(t *testing.T) {
+	t.Parallel()
+	first, err := settings.Read(settings.Options{Path: write(t, full), Lookup: env(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := first.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "hunter2") {
+		t.Errorf("a secret was printed:\n%s", out.String())
+	}
+	for _, want := range []string{"port = 9000 # file", "api_key = '***' # file", "pids_limit = 4096 # default", "# max_concurrency is not set", "[scheduler.default_request]", "cpu = '500m' # file"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in:\n%s", want, out.String())
+		}
+	}
+	secrets := map[string]string{
+		"OPENSANDBOX_SERVER_API_KEY": "k", "OPENSANDBOX_STORE_REDIS_URL": "redis-sentinel://app:hunter2@s1,s2:26380/main/3",
+		"OPENSANDBOX_RENEW_INTENT_REDIS_DSN": "redis://:hunter2@r/1", "OPENSANDBOX_INTERNAL_SHARED_SECRET": "hunter2-hunter2-hunter2",
+	}
+	lines := slices.DeleteFunc(strings.SplitAfter(out.String(), "\n"), func(l string) bool { return strings.Contains(l, "'***'") })
+	second, err := settings.Read(settings.Options{Path: write(t, strings.Join(lines, "")), Lookup: env(secrets)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{
+		cmp.Diff(first.Server, second.Server), cmp.Diff(first.Docker, second.Docker), cmp.Diff(first.Agent, second.Agent), cmp.Diff(first.Scheduler, second.Scheduler),
+		cmp.Diff(first.Store.Redis, second.Store.Redis), cmp.Diff(first.RenewIntent.Queue.Redis, second.RenewIntent.Queue.Redis), cmp.Diff(first.Internal, second.Internal),
+	} {
+		if d != "" {
+			t.Errorf("(-first +second)\n%s", d)
+		}
+	}
+	// A printed file as it is must not start a process with *** for a password.
+	if _, err := settings.Read(settings.Options{Path: write(t, out.String()), Lookup: env(nil)}); err == nil || strings.Count(err.Error(), "this is the mask") != 4 {
+		t.Errorf("masks were taken: %v", err)
+	}
+}
+
+func TestHealthURL(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		process    settings.Process
+		key, value string
+		want       string
+	}{
+		{settings.ProcessServer, "SERVER_HOST", "0.0.0.0", "http://127.0.0.1:8080/health"},
+		{settings.ProcessServer, "SERVER_HOST", "::", "http://[::1]:8080/health"},
+		{settings.ProcessAPI, "SERVER_HOST", "10.0.0.1", "http://10.0.0.1:8080/health"},
+		{settings.ProcessScheduler, "SERVER_HOST", "x", "http://127.0.0.1:9092/health"},
+		{settings.ProcessAgent, "SERVER_ADMIN_LISTEN", ":9999", "http://127.0.0.1:9999/health"},
+		{settings.ProcessRouter, "SERVER_ADMIN_LISTEN", "127.0.0.1:0", ""},
+		{settings.ProcessRouter, "SERVER_ADMIN_LISTEN", "", ""},
+	} {
+		s, err := settings.Read(settings.Options{Process: c.process, Lookup: env(map[string]string{
+			"HOME": "/nowhere", "OPENSANDBOX_" + c.key: c.value, "OPENSANDBOX_STORE_TYPE": "redis", "OPENSANDBOX_STORE_REDIS_URL": "redis://h",
+			"OPENSANDBOX_INTERNAL_SHARED_SECRET": "0123456789abcdef",
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.HealthURL()
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s with %s=%q: got %q, %v, want %q", c.process, c.key, c.value, got, err, c.want)
+		}
 	}
 }
 
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	var s settings.Settings
-	if err := settings.Guard(s, env(nil)); err == nil || !strings.Contains(err.Error(), "OPENSANDBOX_INSECURE_SERVER") {
+	read := func(vars map[string]string) settings.Settings {
+		vars["HOME"] = "/nowhere"
+		s, err := settings.Read(settings.Options{Lookup: env(vars)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if err := read(map[string]string{}).Guard(); err == nil || !strings.Contains(err.Error(), "OPENSANDBOX_INSECURE_SERVER") {
 		t.Errorf("no key: %v", err)
 	}
-	if err := settings.Guard(s, env(map[string]string{"OPENSANDBOX_INSECURE_SERVER": "yes"})); err == nil {
-		t.Error("anything but YES must be refused")
+	for _, vars := range []map[string]string{{"OPENSANDBOX_INSECURE_SERVER": "yes"}, {"OPENSANDBOX_SERVER_API_KEY": " "}} {
+		if err := read(vars).Guard(); err == nil {
+			t.Errorf("%v must be refused", vars)
+		}
 	}
-	if err := settings.Guard(s, env(map[string]string{"OPENSANDBOX_INSECURE_SERVER": "YES"})); err != nil {
-		t.Error(err)
+	for _, vars := range []map[string]string{{"OPENSANDBOX_INSECURE_SERVER": "YES"}, {"OPENSANDBOX_SERVER_API_KEY": "k"}} {
+		if err := read(vars).Guard(); err != nil {
+			t.Error(err)
+		}
 	}
-	s.Server.APIKey = "k"
-	if err := settings.Guard(s, env(nil)); err != nil {
+}
+
+func TestLoadKnowsSQLiteOnly(t *testing.T) {
+	t.Parallel()
+	s, warnings, err := settings.Load(write(t, "[scheduler]\nmax_sandboxes = 3\n"), env(nil))
+	if err != nil || s.Scheduler.MaxSandboxes != 3 || len(warnings) == 0 {
+		t.Errorf("max_sandboxes %d, warnings %q, %v", s.Scheduler.MaxSandboxes, warnings, err)
+	}
+	if _, _, err = settings.Load(write(t, "[store]\ntype = 'redis'\nredis_url = 'redis://h'\n"), env(nil)); err == nil || !strings.Contains(err.Error(), "store.type") {
+		t.Errorf("redis was taken: %v", err)
+	}
+	if err := settings.Guard(settings.Settings{}, env(map[string]string{"OPENSANDBOX_INSECURE_SERVER": "YES"})); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,151 @@
+// Package cli is the command line that all processes share: flags, exit codes, signals, and what the flags do that look at the
+// configuration instead of running.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"opensandbox/libs/settings"
+)
+
+// Exit codes. The first three are those of OpenSandbox 1.1.1; a second signal ends the process with 128 and its number, as shells do.
+const (
+	ExitOK      = 0
+	ExitFailed  = 1
+	ExitUsage   = 2
+	ExitInvalid = 2
+	exitSignal  = 128
+)
+
+// Program is one of the processes.
+type Program struct {
+	// Process is its name, and what it needs of the configuration.
+	Process settings.Process
+	Version string
+	// About says in a sentence what it does.
+	About string
+	// Check, if not nil, may refuse a configuration that has no mistakes of its own, as settings.Settings.Guard does.
+	Check func(settings.Settings) error
+	// Run does the work until ctx ends. It logs settings.Settings.Warnings. It returns nil or the context's error after an orderly end.
+	Run func(ctx context.Context, s settings.Settings) error
+}
+
+// System is what surrounds the process.
+type System struct {
+	// Args are the arguments without the name of the program.
+	Args []string
+	// Lookup returns an environment variable, as os.LookupEnv does.
+	Lookup func(name string) (string, bool)
+	// Names are the variables that are set, to warn of misspelt ones; it may be nil.
+	Names          []string
+	Stdout, Stderr io.Writer
+}
+
+// Run does what the arguments ask for and returns the exit code.
+func Run(ctx context.Context, p Program, sys System) int {
+	c := command{p, sys}
+	f, err := parse(p, sys.Args)
+	switch {
+	case errors.Is(err, errHelp):
+		return c.print(usage(p))
+	case err != nil:
+		c.complain(err)
+		fmt.Fprint(sys.Stderr, "\n", usage(p))
+		return ExitUsage
+	}
+	switch f.action {
+	case "version":
+		return c.print(p.Version + "\n")
+	case "check-config":
+		return c.checkConfig(f.path)
+	case "print-config":
+		return c.printConfig(f.path)
+	case "health":
+		return c.health(ctx, f.path)
+	}
+	return c.run(ctx, f.path)
+}
+
+type command struct {
+	Program
+	System
+}
+
+// read returns the configuration after all checks.
+func (c command) read(path string) (settings.Settings, error) {
+	s, err := settings.Read(settings.Options{Process: c.Process, Path: path, Lookup: c.Lookup, Names: c.Names})
+	if err == nil && c.Check != nil {
+		err = c.Check(s)
+	}
+	return s, err
+}
+
+func (c command) run(ctx context.Context, path string) int {
+	s, err := c.read(path)
+	if err != nil {
+		c.complain(err)
+		return ExitFailed
+	}
+	if err := c.Run(ctx, s); err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
+		c.complain(err)
+		return ExitFailed
+	}
+	return ExitOK
+}
+
+func (c command) checkConfig(path string) int {
+	s, err := c.read(path)
+	c.warn(s.Warnings)
+	if err != nil {
+		c.complain(err)
+		return ExitInvalid
+	}
+	return c.print("configuration is valid\n")
+}
+
+// printConfig leaves Check out: what holds can be looked at, also when the process would refuse to serve with it.
+func (c command) printConfig(path string) int {
+	s, err := settings.Read(settings.Options{Process: c.Process, Path: path, Lookup: c.Lookup, Names: c.Names})
+	c.warn(s.Warnings)
+	if err != nil {
+		c.complain(err)
+		return ExitInvalid
+	}
+	if err := s.Print(c.Stdout); err != nil {
+		c.complain(err)
+		return ExitFailed
+	}
+	return ExitOK
+}
+
+// print writes what was asked for; a closed pipe must not look like success.
+func (c command) print(text string) int {
+	if _, err := io.WriteString(c.Stdout, text); err != nil {
+		c.complain(err)
+		return ExitFailed
+	}
+	return ExitOK
+}
+
+func (c command) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintf(c.Stderr, "%s: warning: %s\n", c.Process, w)
+	}
+}
+
+// complain writes an error; one of several lines gets its own lines below a count.
+func (c command) complain(err error) {
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) == 1 {
+		fmt.Fprintf(c.Stderr, "%s: %s\n", c.Process, lines[0])
+		return
+	}
+	fmt.Fprintf(c.Stderr, "%s: %d mistakes:\n", c.Process, len(lines))
+	for _, line := range lines {
+		fmt.Fprintf(c.Stderr, "  %s\n", line)
+	}
+}

@@ -1,0 +1,106 @@
+package conf
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Print writes the configuration that holds as TOML, with where each value came from. Secrets are masked. Keys without a value are
+// comments. The output can be loaded again, but for the masks, which are refused.
+func (l *Loaded) Print(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	source := "none"
+	if l.path != "" {
+		source = fmt.Sprintf("%q", l.path)
+	}
+	fmt.Fprintf(out, "# configuration file: %s\n", source)
+	for _, section := range sections(l.keys) {
+		fmt.Fprintf(out, "\n[%s]\n", section)
+		for i := range l.keys {
+			if key := &l.keys[i]; key.Get != nil && sectionOf(key.Name) == section {
+				if err := l.printKey(out, key); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return out.Flush()
+}
+
+func (l *Loaded) printKey(w io.Writer, key *Key) error {
+	name, value := key.Name[strings.LastIndexByte(key.Name, '.')+1:], key.Get()
+	if !l.Set(key.Name) && unset(value) {
+		_, err := fmt.Fprintf(w, "# %s is not set\n", name)
+		return err
+	}
+	text, err := literal(value)
+	if err != nil {
+		return fmt.Errorf("print %s: %w", key.Name, err)
+	}
+	_, err = fmt.Fprintf(w, "%s = %s # %s\n", name, text, l.Origin(key.Name))
+	return err
+}
+
+// unset reports whether a value stands for nothing; false does not.
+func unset(value any) bool {
+	switch v := value.(type) {
+	case bool:
+		return false
+	case Secret:
+		return !v.IsSet()
+	case []string:
+		return v == nil
+	}
+	return reflect.ValueOf(value).IsZero()
+}
+
+// literal writes a value as TOML on one line.
+func literal(value any) (string, error) {
+	table, ok := value.(map[string]string)
+	if !ok {
+		return pair("v", value, "v = ")
+	}
+	parts := make([]string, 0, len(table))
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		p, err := pair(name, table[name], "")
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, p)
+	}
+	return "{ " + strings.Join(parts, ", ") + " }", nil
+}
+
+// pair leaves all quoting to the TOML encoder, without the beginning that is not wanted.
+func pair(name string, value any, without string) (string, error) {
+	b, err := toml.Marshal(map[string]any{name: value})
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimPrefix(strings.TrimSpace(string(b)), without), nil
+}
+
+// sections are the tables of the keys that have values, in the order of the keys.
+func sections(keys []Key) []string {
+	var all []string
+	for i := range keys {
+		if s := sectionOf(keys[i].Name); keys[i].Get != nil && !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func sectionOf(name string) string {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return name[:i]
+	}
+	return name
+}
