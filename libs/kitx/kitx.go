@@ -12,13 +12,12 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
-	"runtime/debug"
 	"strconv"
-	"time"
 
 	"github.com/go-kit/kit/endpoint"
 	kithttp "github.com/go-kit/kit/transport/http"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"opensandbox/libs/fault"
 )
@@ -28,14 +27,24 @@ type Kit struct {
 	mux      *http.ServeMux
 	log      *slog.Logger
 	requests *prometheus.HistogramVec
+	tracer   trace.Tracer
+}
+
+// Option changes a Kit.
+type Option func(*Kit)
+
+// Traced makes the Kit continue the trace of a request (W3C header traceparent), or begin one, with a span for each operation. Without
+// it requests belong to no trace.
+func Traced(tracers trace.TracerProvider) Option {
+	return func(k *Kit) { k.tracer = tracers.Tracer("opensandbox/libs/kitx") }
 }
 
 // New returns a Kit without routes. Its metrics are registered with reg.
-func New(log *slog.Logger, reg prometheus.Registerer) (*Kit, error) {
-	k := &Kit{mux: http.NewServeMux(), log: log, requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "opensandbox_http_request_duration_seconds", Help: "Duration of API requests by operation and status.",
-		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
-	}, []string{"operation", "status"})}
+func New(log *slog.Logger, reg prometheus.Registerer, options ...Option) (*Kit, error) {
+	k := &Kit{mux: http.NewServeMux(), log: log, requests: newRequests()}
+	for _, o := range options {
+		o(k)
+	}
 	if err := reg.Register(k.requests); err != nil {
 		return nil, fmt.Errorf("register request metrics: %w", err)
 	}
@@ -70,7 +79,7 @@ func Route[Req, Resp any](k *Kit, pattern string, op OpInfo, decode func(context
 		}),
 		kithttp.ServerErrorHandler(silent{}),
 	)
-	k.mux.Handle(pattern, k.observe(op, server))
+	k.mux.Handle(pattern, k.observe(pattern, op, server))
 }
 
 // silent is go-kit's error handler: errors are logged where they are encoded, once.
@@ -87,29 +96,11 @@ func (k *Kit) fail(ctx context.Context, op OpInfo, err error) {
 	k.log.Log(ctx, level, "request failed", "operation", op.Name, "error", err)
 }
 
-func (k *Kit) observe(op OpInfo, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
-		seen := &statusWriter{ResponseWriter: w}
-		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the documented way to recognise it
-				k.log.ErrorContext(r.Context(), "panic", "operation", op.Name, "panic", p, "stack", string(debug.Stack()))
-				if seen.status == 0 {
-					WriteError(seen, fault.New(fault.Internal, "internal error"))
-				}
-			}
-			k.requests.WithLabelValues(op.Name, strconv.Itoa(seen.status)).Observe(time.Since(began).Seconds())
-			k.log.DebugContext(r.Context(), "request", "operation", op.Name, "method", r.Method, "path", r.URL.Path, "status", seen.status, "took", time.Since(began))
-		}()
-		next.ServeHTTP(seen, r)
-	})
-}
-
 // ServeHTTP serves the routes. Paths and methods without a route get the envelope, never the mux's text.
 func (k *Kit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c := path.Clean("/" + r.URL.Path); c != r.URL.Path && c+"/" != r.URL.Path {
 		// The mux would answer with a redirect to the clean path, which published clients take for an error.
-		WriteError(w, fault.New(fault.NotFound, "there is no such route"))
+		k.noRoute(w, r, fault.New(fault.NotFound, "there is no such route"))
 		return
 	}
 	h, pattern := k.mux.Handler(r)
@@ -121,10 +112,10 @@ func (k *Kit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(probe, r)
 	if probe.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", probe.header.Get("Allow"))
-		WriteError(w, fault.Newf(fault.MethodNotAllowed, "%s is not allowed here; allowed: %s", r.Method, probe.header.Get("Allow")))
+		k.noRoute(w, r, fault.Newf(fault.MethodNotAllowed, "%s is not allowed here; allowed: %s", r.Method, probe.header.Get("Allow")))
 		return
 	}
-	WriteError(w, fault.New(fault.NotFound, "there is no such route"))
+	k.noRoute(w, r, fault.New(fault.NotFound, "there is no such route"))
 }
 
 func write(w http.ResponseWriter, code int, response any) error {
@@ -146,28 +137,6 @@ func write(w http.ResponseWriter, code int, response any) error {
 	_, _ = w.Write(body) // the client may have gone
 	return nil
 }
-
-// statusWriter remembers the status. Unwrap keeps http.ResponseController working.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (s *statusWriter) WriteHeader(code int) {
-	if s.status == 0 {
-		s.status = code
-	}
-	s.ResponseWriter.WriteHeader(code)
-}
-
-func (s *statusWriter) Write(b []byte) (int, error) {
-	if s.status == 0 {
-		s.status = http.StatusOK
-	}
-	return s.ResponseWriter.Write(b)
-}
-
-func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // headerOnly takes what the mux would have answered without sending it.
 type headerOnly struct {

@@ -1,50 +1,58 @@
-// Package telemetry builds the logger of a process. Loggers and registries are passed on as arguments; there are no global ones.
+// Package telemetry builds what a process tells of itself: its logger, its metrics registry and its tracer provider. All three are
+// values that are passed on as arguments; there are no global ones.
+//
+// It knows nothing of what is logged, counted or traced.
 package telemetry
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 )
 
-// Logger returns a logger that writes to w. level is DEBUG, INFO, WARNING, ERROR or CRITICAL in any case, the names of OpenSandbox 1.1.1;
-// format is text or json. requestID adds the id of the request that a line belongs to.
-func Logger(w io.Writer, level, format string, requestID func(context.Context) string) (*slog.Logger, error) {
-	levels := map[string]slog.Level{
-		"DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo, "WARNING": slog.LevelWarn, "WARN": slog.LevelWarn,
-		"ERROR": slog.LevelError, "CRITICAL": slog.LevelError,
-	}
-	l, ok := levels[strings.ToUpper(level)]
-	if !ok {
-		return nil, fmt.Errorf("log level %q: expected DEBUG, INFO, WARNING, ERROR or CRITICAL", level)
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	var h slog.Handler
-	switch format {
-	case "text":
-		h = slog.NewTextHandler(w, opts)
-	case "json":
-		h = slog.NewJSONHandler(w, opts)
-	default:
-		return nil, fmt.Errorf("log format %q: expected text or json", format)
-	}
-	return slog.New(withID{h, requestID}), nil
+// Config of a process's telemetry.
+type Config struct {
+	// Service and Version name the process in traces; OTEL_SERVICE_NAME replaces Service.
+	Service, Version string
+	// LogTo receives the log. Level and Format are those of Logger.
+	LogTo         io.Writer
+	Level, Format string
+	// RequestID returns the id of the request that a context belongs to, or ""; nil means that there are none.
+	RequestID func(context.Context) string
+	// Lookup reads an environment variable, as os.LookupEnv does.
+	Lookup func(string) (string, bool)
 }
 
-// withID adds the request id to each line.
-type withID struct {
-	slog.Handler
-	id func(context.Context) string
+// Telemetry is what New builds.
+type Telemetry struct {
+	Log      *slog.Logger
+	Registry *prometheus.Registry
+	// Tracers does nothing, at no cost worth naming, unless an OTLP endpoint is configured.
+	Tracers trace.TracerProvider
+	// Shutdown sends the spans that are still held back. It takes at most ShutdownLimit, and works although ctx may have ended.
+	Shutdown func(ctx context.Context) error
 }
 
-func (h withID) Handle(ctx context.Context, r slog.Record) error {
-	if id := h.id(ctx); id != "" {
-		r.AddAttrs(slog.String("request", id))
+// New builds all three. The caller must call Shutdown at the end.
+func New(ctx context.Context, cfg Config) (Telemetry, error) {
+	log, err := Logger(cfg.LogTo, cfg.Level, cfg.Format, cfg.RequestID)
+	if err != nil {
+		return Telemetry{}, err
 	}
-	return h.Handler.Handle(ctx, r)
+	tracers, shutdown, err := Tracers(ctx, cfg.Service, cfg.Version, cfg.Lookup, log)
+	if err != nil {
+		return Telemetry{}, err
+	}
+	return Telemetry{Log: log, Registry: Registry(), Tracers: tracers, Shutdown: shutdown}, nil
 }
 
-func (h withID) WithAttrs(a []slog.Attr) slog.Handler { return withID{h.Handler.WithAttrs(a), h.id} }
-func (h withID) WithGroup(n string) slog.Handler      { return withID{h.Handler.WithGroup(n), h.id} }
+// Registry returns a metrics registry with the metrics of the Go runtime and of the process.
+func Registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
