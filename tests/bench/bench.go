@@ -171,22 +171,68 @@ func (b *bench) create() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var s struct {
-		ID     string
-		Status struct{ State string }
+	if status != http.StatusAccepted {
+		return "", fmt.Errorf("create: %d %s", status, body)
 	}
-	if err := json.Unmarshal(body, &s); err != nil || status != http.StatusAccepted || s.Status.State != "Running" {
-		return s.ID, fmt.Errorf("create: %d %s", status, body)
+	s, err := sandboxOf(body)
+	for err == nil && s.Status.State == "Pending" { // the engine took longer than a create waits
+		if err = b.pause(); err == nil {
+			s, err = b.get(s.ID)
+		}
 	}
-	return s.ID, nil
+	if err == nil && s.Status.State != "Running" {
+		err = fmt.Errorf("create: %s is %s", s.ID, s.Status.State)
+	}
+	return s.ID, err
 }
 
-func (b *bench) remove(id string) error {
-	status, body, err := b.call("DELETE", "/v1/sandboxes/"+id, nil)
-	if err == nil && status != http.StatusNoContent && status != http.StatusNotFound {
-		err = fmt.Errorf("delete: %d %s", status, body)
+// seen is what the bench reads of a sandbox.
+type seen struct {
+	ID     string
+	Status struct{ State string }
+}
+
+func sandboxOf(body []byte) (s seen, err error) {
+	if err = json.Unmarshal(body, &s); err != nil || s.ID == "" {
+		err = fmt.Errorf("not a sandbox: %s", body)
 	}
-	return err
+	return s, err
+}
+
+func (b *bench) get(id string) (seen, error) {
+	_, body, err := b.call("GET", "/v1/sandboxes/"+id, nil)
+	if err != nil {
+		return seen{}, err
+	}
+	return sandboxOf(body)
+}
+
+// pause is how long a client waits before it asks again.
+func (b *bench) pause() error {
+	select {
+	case <-b.ctx.Done():
+		return b.ctx.Err()
+	case <-time.After(10 * time.Millisecond):
+		return nil
+	}
+}
+
+// remove deletes until nothing is left: a delete that takes longer than the server waits is joined by the next.
+func (b *bench) remove(id string) error {
+	for {
+		status, body, err := b.call("DELETE", "/v1/sandboxes/"+id, nil)
+		switch {
+		case err != nil:
+			return err
+		case status == http.StatusNoContent, status == http.StatusNotFound:
+			return nil
+		case status != http.StatusServiceUnavailable:
+			return fmt.Errorf("delete: %d %s", status, body)
+		}
+		if err := b.pause(); err != nil {
+			return err
+		}
+	}
 }
 
 func (b *bench) list() []string {
