@@ -3,6 +3,7 @@
 package installation
 
 import (
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -75,6 +76,42 @@ func Open(dataDir, storePath, want string) (Installation, error) {
 		return Installation{}, fmt.Errorf("server.installation_id is %q, but %s says %q: sandboxes of the earlier id would be lost; use that id, or another data directory", want, filepath.Join(dataDir, idFile), id)
 	}
 	return New(id, raw)
+}
+
+// DefaultID is the id of an installation of several processes that was given none.
+const DefaultID = "main"
+
+// keyInfo separates the key from others that are derived from the same secret (RFC 5869, info).
+const keyInfo = "opensandbox installation key 1"
+
+// Shared returns the installation of processes that share a secret, from which each derives the same key. An empty id is DefaultID. Without
+// a secret the installation has no key: it can neither make tokens nor tell its fingerprint.
+func Shared(id, secret string) (Installation, error) {
+	if id == "" {
+		id = DefaultID
+	}
+	if secret == "" {
+		if !validID.MatchString(id) {
+			return New(id, nil)
+		}
+		return Installation{id: id}, nil
+	}
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, keyInfo, keyBytes)
+	if err != nil {
+		return Installation{}, fmt.Errorf("derive the installation key: %w", err)
+	}
+	return New(id, key)
+}
+
+// Fingerprint tells keys apart without telling them: two processes with another fingerprint under one id are not of one installation. Empty
+// without a key.
+func (i Installation) Fingerprint() string {
+	if len(i.key) == 0 {
+		return ""
+	}
+	m := hmac.New(sha256.New, i.key)
+	m.Write([]byte("fingerprint"))
+	return hex.EncodeToString(m.Sum(nil)[:8])
 }
 
 // ID returns the id.

@@ -93,3 +93,30 @@ func TestBadInput(t *testing.T) {
 		t.Error("a broken key file was taken")
 	}
 }
+
+func TestShared(t *testing.T) {
+	t.Parallel()
+	shared := func(id, secret string) installation.Installation {
+		t.Helper()
+		i, err := installation.Shared(id, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	a, b, other := shared("", "one secret of many characters"), shared("", "one secret of many characters"), shared("", "another secret of many characters")
+	if a.ID() != installation.DefaultID || a.Token("x", 1) != b.Token("x", 1) || a.Fingerprint() == "" || a.Fingerprint() != b.Fingerprint() {
+		t.Errorf("two processes with one secret differ: %q %q", a.Fingerprint(), b.Fingerprint())
+	}
+	if a.Token("x", 1) == other.Token("x", 1) || a.Fingerprint() == other.Fingerprint() {
+		t.Error("another secret gave the same key")
+	}
+	if keyless := shared("lab", ""); keyless.ID() != "lab" || keyless.Fingerprint() != "" {
+		t.Errorf("without a secret: %q %q", keyless.ID(), keyless.Fingerprint())
+	}
+	for _, secret := range []string{"", "one secret of many characters"} {
+		if _, err := installation.Shared("No Such Id", secret); err == nil {
+			t.Error("an id that is no id was accepted")
+		}
+	}
+}

@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -67,17 +68,18 @@ func (s *Store) Attention(ctx context.Context, max int) (due []sandbox.Record, n
 	return due, next, err
 }
 
-// Purge implements sandbox.Deadlines. The one that ended first goes first.
+// Purge implements sandbox.Deadlines. The one that could be forgotten first goes first.
 func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, error) {
 	var n int
 	err := s.do(ctx, func(st *step) error {
 		before := st.now.Add(-age)
-		old := s.where(func(e *entry) bool { return e.rec.Ended() && e.rec.EndedAt.Before(before) })
-		slices.SortStableFunc(old, func(a, b *entry) int { return a.rec.EndedAt.Compare(b.rec.EndedAt) })
+		old := s.where(func(e *entry) bool { return e.rec.Ended() && e.rec.ForgetFrom().Before(before) })
+		slices.SortStableFunc(old, func(a, b *entry) int { return a.rec.ForgetFrom().Compare(b.rec.ForgetFrom()) })
 		n = min(len(old), atLeast0(max))
 		for _, e := range old[:n] {
 			delete(s.records, e.rec.ID)
 		}
+		maps.DeleteFunc(s.keys, func(_ key, k keyed) bool { return !st.now.Before(k.until) })
 		return nil
 	})
 	return n, err

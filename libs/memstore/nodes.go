@@ -30,11 +30,8 @@ func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, e
 				s.nodes[name] = n
 			}
 		}
-		out = node.Node{
-			Name: r.Name, EngineID: r.EngineID, Session: old.Session + 1, LeaseUntil: st.now.Add(node.LeaseTime), Draining: old.Draining,
-			Capacity: r.Capacity, MaxSandboxes: r.MaxSandboxes, PortMin: r.PortMin, PortMax: r.PortMax, Host: r.Host,
-		}
-		s.nodes[r.Name] = out
+		s.nodes[r.Name] = node.Registered(r, max(old.Session, s.sessions[r.Name])+1, old.Draining, st.now)
+		out = s.nodes[r.Name].Clone()
 		st.topics = append(st.topics, sandbox.TopicPlacement)
 		return nil
 	})
@@ -84,12 +81,57 @@ func (s *Store) SetDraining(ctx context.Context, name string, draining bool) err
 	})
 }
 
+// SetImages implements node.Registry.
+func (s *Store) SetImages(ctx context.Context, name string, session uint64, images []string) error {
+	return s.do(ctx, func(*step) error {
+		n, ok := s.nodes[name]
+		if !ok || n.Session != session {
+			return sandbox.ErrStale("")
+		}
+		n.Images = node.KeptImages(images)
+		s.nodes[name] = n
+		return nil
+	})
+}
+
+// Remove implements node.Registry.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	return s.do(ctx, func(st *step) error {
+		n, ok := s.nodes[name]
+		if !ok {
+			return unknownNode(name)
+		}
+		if n.Removed {
+			return nil
+		}
+		n.Remove(st.now)
+		s.nodes[name] = n
+		return nil
+	})
+}
+
+// Forget implements node.Registry.
+func (s *Store) Forget(ctx context.Context, name string) error {
+	return s.do(ctx, func(*step) error {
+		n, ok := s.nodes[name]
+		if !ok {
+			return unknownNode(name)
+		}
+		if placed := s.where(func(e *entry) bool { return e.rec.Placed() && e.rec.Placement.Node == name }); !n.Removed || len(placed) > 0 {
+			return sandbox.ErrStale("")
+		}
+		s.sessions[name] = n.Session
+		delete(s.nodes, name)
+		return nil
+	})
+}
+
 // Nodes implements node.Registry.
 func (s *Store) Nodes(ctx context.Context) ([]node.Node, error) {
 	var out []node.Node
 	err := s.do(ctx, func(*step) error {
 		for _, n := range s.nodes {
-			out = append(out, n)
+			out = append(out, n.Clone())
 		}
 		slices.SortFunc(out, func(a, b node.Node) int { return strings.Compare(a.Name, b.Name) })
 		return nil

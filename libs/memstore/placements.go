@@ -160,6 +160,27 @@ func (s *Store) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failu
 	return s.update(ctx, id, func(r *sandbox.Record, now time.Time) error { return r.FailUnplaced(f, now) })
 }
 
+// Lose implements sandbox.Losses.
+func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
+	var out sandbox.Record
+	err := s.do(ctx, func(st *step) error {
+		r, err := s.copyOf(l.ID)
+		if err != nil {
+			return err
+		}
+		if n, ok := s.nodes[l.Node]; ok && !n.Lost(st.now) {
+			return sandbox.ErrStale(l.ID)
+		}
+		if err := r.Lose(l, st.now); err != nil {
+			return err
+		}
+		s.free(holder{l.Node, l.ID, l.Epoch})
+		out = s.put(st, r)
+		return nil
+	})
+	return out, err
+}
+
 // where returns the entries that match, by id.
 func (s *Store) where(match func(e *entry) bool) []*entry {
 	var out []*entry

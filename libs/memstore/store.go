@@ -36,9 +36,12 @@ type state struct {
 	made    time.Time
 	records map[sandbox.ID]*entry
 	nodes   map[string]node.Node
-	holds   map[holder]sandbox.Resources
-	leases  map[lease]holder
-	barred  map[lease]time.Time
+	// sessions are the last ones of nodes that were forgotten.
+	sessions map[string]uint64
+	holds    map[holder]sandbox.Resources
+	leases   map[lease]holder
+	barred   map[lease]time.Time
+	keys     map[key]keyed
 	// changes counts the writes that changed a record; it orders the work of a node.
 	changes uint64
 	// draws counts the ports that were drawn.
@@ -70,6 +73,17 @@ type lease struct {
 	port int
 }
 
+// key is an idempotency key, which each tenant has for itself.
+type key struct{ tenant, name string }
+
+// keyed is what a key leads to.
+type keyed struct {
+	hash string
+	id   sandbox.ID
+	// until is when the key is free again.
+	until time.Time
+}
+
 // Option changes a new store.
 type Option func(*Store)
 
@@ -86,8 +100,9 @@ func New(opts ...Option) *Store {
 		o(s)
 	}
 	s.state = state{
-		made: s.now(), records: map[sandbox.ID]*entry{}, nodes: map[string]node.Node{},
+		made: s.now(), records: map[sandbox.ID]*entry{}, nodes: map[string]node.Node{}, sessions: map[string]uint64{},
 		holds: map[holder]sandbox.Resources{}, leases: map[lease]holder{}, barred: map[lease]time.Time{},
+		keys: map[key]keyed{},
 	}
 	return s
 }

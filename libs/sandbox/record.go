@@ -33,6 +33,8 @@ type Record struct {
 	RetainUntil time.Time `json:"retainUntil,omitzero"`
 	// EndedAt is when the record was ended: Gone and holding nothing. Ended records are kept for diagnostics only.
 	EndedAt time.Time `json:"endedAt,omitzero"`
+	// Keyed says that an idempotency key leads to this record, which is therefore kept for KeepKey at least.
+	Keyed bool `json:"keyed,omitempty"`
 	// Version counts the changes of the record. It orders notices; it is not a guard, so that a progress message and a renewal
 	// never collide.
 	Version uint64 `json:"version"`
@@ -54,6 +56,22 @@ type Spec struct {
 	Extensions map[string]string `json:"extensions,omitempty"`
 	// Timeout is the requested life time; 0 means until it is deleted.
 	Timeout time.Duration `json:"timeout,omitempty"`
+	// Needs is what a node must have to get the sandbox.
+	Needs Needs `json:"needs,omitzero"`
+	// Replace makes the sandbox anew, from its image, when its node is lost; else it is Failed then.
+	Replace bool `json:"replace,omitempty"`
+	// RenewOnAccess is by how much each access through a proxy or router extends the deadline; 0 means that access does not.
+	RenewOnAccess time.Duration `json:"renewOnAccess,omitempty"`
+}
+
+// Needs bounds where a sandbox may be placed. Empty fields ask for nothing.
+type Needs struct {
+	// Platform is os/arch, such as linux/arm64.
+	Platform string `json:"platform,omitempty"`
+	// Runtime is the isolation runtime of the engine, such as runsc.
+	Runtime string `json:"runtime,omitempty"`
+	// Labels must all be labels of the node.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Resources is an amount of processor and memory.
@@ -81,6 +99,9 @@ const (
 	ReasonCreateFailed = "CREATE_FAILED"
 )
 
+// AnyTenant stands for the platform itself, which may change every record. No tenant has this name.
+const AnyTenant = "*"
+
 // Intent is what shall be.
 type Intent struct {
 	Desired Desired `json:"desired"`
@@ -95,6 +116,8 @@ type Intent struct {
 	ExpiresAt time.Time `json:"expiresAt,omitzero"`
 	// Metadata are the client's labels.
 	Metadata map[string]string `json:"metadata,omitempty"`
+	// Trace is the trace of the request that last changed Desired, as in the W3C header traceparent: the work for it belongs there.
+	Trace string `json:"trace,omitempty"`
 }
 
 // Placement is where it shall be.
@@ -144,6 +167,7 @@ func (r Record) Clone() Record {
 	r.Spec.Entrypoint = slices.Clone(r.Spec.Entrypoint)
 	r.Spec.Env = maps.Clone(r.Spec.Env)
 	r.Spec.Extensions = maps.Clone(r.Spec.Extensions)
+	r.Spec.Needs.Labels = maps.Clone(r.Spec.Needs.Labels)
 	r.Intent.Metadata = maps.Clone(r.Intent.Metadata)
 	r.Placement.Ports = maps.Clone(r.Placement.Ports)
 	r.Observed.Addresses.Ports = maps.Clone(r.Observed.Addresses.Ports)
@@ -184,14 +208,29 @@ func (r *Record) NeedsWork() bool {
 	return r.Placed() && !r.Ended() && (r.Gone() || r.FailedCreate() || !r.Finished())
 }
 
-// Unplaced reports whether the scheduler has to find a node.
+// Unplaced reports whether the scheduler has to find a node. What is over, or failed because its node was lost, needs none.
 func (r *Record) Unplaced() bool {
-	return r.Placement.Node == "" && !r.Gone() && !r.Ended() && !r.FailedCreate()
+	return r.Placement.Node == "" && !r.Gone() && !r.Ended() && !(r.Over() && r.Observed.Epoch == r.Placement.Epoch)
 }
 
 // Visible reports whether clients see the record: not once it has ended, and not when it failed before anyone had its id.
 func (r *Record) Visible() bool {
 	return !r.Ended() && (r.Intent.Accepted || (!r.Gone() && !r.FailedCreate()))
+}
+
+// OwnedBy reports whether a tenant, or AnyTenant, may see and change the record.
+func (r *Record) OwnedBy(tenant string) bool { return tenant == AnyTenant || r.Tenant == tenant }
+
+// KeepKey is how long an idempotency key leads to the record that it made.
+const KeepKey = 24 * time.Hour
+
+// ForgetFrom returns from when on an ended record may be forgotten, the time that it is kept for diagnostics aside; zero for one
+// that has not ended.
+func (r *Record) ForgetFrom() time.Time {
+	if until := r.CreatedAt.Add(KeepKey); r.Keyed && r.Ended() && until.After(r.EndedAt) {
+		return until
+	}
+	return r.EndedAt
 }
 
 // Due reports whether the deadline has passed at now.

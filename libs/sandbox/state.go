@@ -34,6 +34,8 @@ const (
 	ReasonContainerLost     = "CONTAINER_LOST"
 	ReasonEngineRestarted   = "ENGINE_RESTARTED"
 	ReasonNodeUnreachable   = "NODE_UNREACHABLE"
+	ReasonNodeLost          = "NODE_LOST"
+	ReasonNodeCutOff        = "NODE_CUT_OFF"
 	ReasonNoCapacity        = "NO_CAPACITY"
 	ReasonPauseFailed       = "PAUSE_FAILED"
 	ReasonResumeFailed      = "RESUME_FAILED"
@@ -47,13 +49,14 @@ const (
 )
 
 // moves is the state machine as clients see it: from each state, the states that can follow at once. A read may skip steps
-// that were too short to be seen; CanFollow takes that into account.
+// that were too short to be seen; CanFollow takes that into account. Pending follows the others when a node is lost and its sandboxes
+// are to be replaced.
 var moves = map[State][]State{
 	StatePending:    {StateRunning, StateFailed, StateTerminated, StateStopping},
-	StateRunning:    {StatePausing, StateTerminated, StateFailed, StateStopping},
-	StatePausing:    {StatePaused, StateRunning, StateTerminated, StateFailed, StateStopping},
-	StatePaused:     {StateResuming, StateTerminated, StateFailed, StateStopping},
-	StateResuming:   {StateRunning, StatePaused, StateTerminated, StateFailed, StateStopping},
+	StateRunning:    {StatePausing, StateTerminated, StateFailed, StateStopping, StatePending},
+	StatePausing:    {StatePaused, StateRunning, StateTerminated, StateFailed, StateStopping, StatePending},
+	StatePaused:     {StateResuming, StateTerminated, StateFailed, StateStopping, StatePending},
+	StateResuming:   {StateRunning, StatePaused, StateTerminated, StateFailed, StateStopping, StatePending},
 	StateTerminated: {StateStopping},
 	StateFailed:     {StateStopping},
 	StateStopping:   {},

@@ -13,6 +13,8 @@ type New struct {
 	Metadata map[string]string
 	// Accepted is true when the client gets the id without waiting.
 	Accepted bool
+	// Key, if it is set, makes repeated creates give one record.
+	Key Key
 }
 
 // Failure is why no node was found.
@@ -108,7 +110,8 @@ type Page struct {
 // Intents is how the api changes what shall be. Every method is one guarded step of the store, takes effect wholly or not at
 // all, and may be called concurrently from any number of processes. Unknown ids give ErrNotFound.
 type Intents interface {
-	// Insert adds a record at the store's time. fault.Conflict when the id exists.
+	// Insert adds a record at the store's time. fault.Conflict when the id exists. If n.Key leads to a record (see Repeats), nothing
+	// is added and that record is returned: its id is not n.ID. ErrKeyReused and ErrKeySpent for a key that cannot be used.
 	Insert(ctx context.Context, n New) (Record, error)
 	// Accept notes that a client is about to get the id. ErrStopping if the record is Gone or a failed create.
 	Accept(ctx context.Context, id ID) (Record, error)
@@ -116,10 +119,26 @@ type Intents interface {
 	SetDesired(ctx context.Context, id ID, d Desired, ifGeneration uint64) (Record, error)
 	// SetGone sets Gone, or leaves it; a record that holds nothing is ended. It never fails on a record that exists.
 	SetGone(ctx context.Context, id ID, reason string) (Record, error)
-	// Renew moves the deadline to at.
-	Renew(ctx context.Context, id ID, at time.Time) (Record, error)
-	// PatchMetadata merges; nil removes a key.
-	PatchMetadata(ctx context.Context, id ID, patch map[string]*string) (Record, error)
+	// Renew moves the deadline to at. ErrNotFound also for the record of another tenant; AnyTenant has them all.
+	Renew(ctx context.Context, id ID, tenant string, at time.Time) (Record, error)
+	// PatchMetadata merges; nil removes a key. Tenants are looked at as by Renew.
+	PatchMetadata(ctx context.Context, id ID, tenant string, patch map[string]*string) (Record, error)
+}
+
+// Losses is how the scheduler gives up sandboxes whose node does not come back.
+type Losses interface {
+	// Lose takes a sandbox from its node, raises the epoch and frees what it held there, all in one step; see Record.Lose for what
+	// becomes of it. ErrStale when the placement is another or the node's lease is running, unless the node has been removed.
+	Lose(ctx context.Context, l Loss) (Record, error)
+}
+
+// Loss says which placement is lost.
+type Loss struct {
+	ID    ID
+	Node  string
+	Epoch uint64
+	// RetainFor is how long a failed create is shown, from now on.
+	RetainFor time.Duration
 }
 
 // Placements is how the scheduler gives sandboxes to nodes.
@@ -143,7 +162,7 @@ type Deadlines interface {
 	NextDeadline(ctx context.Context) (at time.Time, ok bool, err error)
 	// Attention returns up to max records whose AttentionAt has come by the store's clock, and the next such time (zero: none).
 	Attention(ctx context.Context, max int) (due []Record, next time.Time, err error)
-	// Purge forgets up to max records that ended before the store's time minus age, and returns how many.
+	// Purge forgets up to max ended records whose ForgetFrom is before the store's time minus age, and returns how many.
 	Purge(ctx context.Context, age time.Duration, max int) (int, error)
 }
 
@@ -207,6 +226,7 @@ type Hints interface {
 type Store interface {
 	Intents
 	Placements
+	Losses
 	Deadlines
 	Observations
 	Queries

@@ -10,12 +10,12 @@ import (
 // This file is the guarded half of every write. A store reads a record, calls one of these, and saves record and indexes in one
 // step, so that all stores decide alike. Each names the fields it depends on and changes only its own; none asks for the time.
 
-// NewRecord returns the record of a create: Pending, unplaced, generation 1. now is the store's time.
-func NewRecord(n New, now time.Time) Record {
+// NewRecord returns the record of a create: Pending, unplaced, generation 1. now is the store's time, trace that of the request.
+func NewRecord(n New, now time.Time, trace string) Record {
 	now = now.UTC().Truncate(time.Microsecond)
 	r := Record{
-		ID: n.ID, Tenant: n.Tenant, CreatedAt: now, Spec: n.Spec, Version: 1,
-		Intent: Intent{Desired: DesiredRunning, Generation: 1, Accepted: n.Accepted, Metadata: maps.Clone(n.Metadata)},
+		ID: n.ID, Tenant: n.Tenant, CreatedAt: now, Spec: n.Spec, Version: 1, Keyed: n.Key.Set(),
+		Intent: Intent{Desired: DesiredRunning, Generation: 1, Accepted: n.Accepted, Metadata: maps.Clone(n.Metadata), Trace: trace},
 	}
 	if n.Spec.Timeout > 0 {
 		r.Intent.ExpiresAt = now.Add(n.Spec.Timeout)
@@ -33,8 +33,8 @@ func (r *Record) Accept() error {
 }
 
 // SetDesired changes what the sandbox shall be to Running or Paused. Depends on: not Gone, not over, and the generation that the
-// writer decided upon.
-func (r *Record) SetDesired(d Desired, ifGeneration uint64) error {
+// writer decided upon. trace is that of the request.
+func (r *Record) SetDesired(d Desired, ifGeneration uint64, trace string) error {
 	if r.Gone() || r.Ended() || r.Over() {
 		return ErrStopping(r.ID)
 	}
@@ -44,16 +44,16 @@ func (r *Record) SetDesired(d Desired, ifGeneration uint64) error {
 	if r.Intent.Desired == d {
 		return nil
 	}
-	r.Intent.Desired = d
+	r.Intent.Desired, r.Intent.Trace = d, trace
 	r.Intent.Generation++
 	return nil
 }
 
 // SetGone ends the wish for the sandbox. The first reason wins; calling it again changes nothing. A record that holds nothing is
-// ended at once.
-func (r *Record) SetGone(reason string, now time.Time) {
+// ended at once. trace is that of the request.
+func (r *Record) SetGone(reason string, now time.Time, trace string) {
 	if !r.Gone() {
-		r.Intent.Desired, r.Intent.Reason = DesiredGone, reason
+		r.Intent.Desired, r.Intent.Reason, r.Intent.Trace = DesiredGone, reason, trace
 		r.Intent.Generation++
 	}
 	if !r.Placed() && !r.Ended() {
@@ -108,7 +108,7 @@ func (r *Record) Expire(now time.Time) bool {
 	if !r.Due(now) || r.Ended() {
 		return false
 	}
-	r.SetGone(ReasonExpired, now)
+	r.SetGone(ReasonExpired, now, "")
 	return true
 }
 
@@ -133,6 +133,42 @@ func (r *Record) FailUnplaced(f Failure, now time.Time) error {
 		Generation: r.Intent.Generation, Epoch: r.Placement.Epoch, At: now,
 	}
 	r.RetainUntil = now.Add(f.RetainFor)
+	return nil
+}
+
+// Lose gives up the present placement, whose node does not come back, under a new epoch: whatever that node still runs is older from
+// now on. A Gone sandbox is ended. One that was over stays what it was. One with Spec.Replace waits for a node again, Running whatever
+// it was before. Any other has failed. Depends on: the placement. The store has checked the node and frees what was held.
+func (r *Record) Lose(l Loss, now time.Time) error {
+	if r.Ended() || !r.Placed() || r.Placement.Node != l.Node || r.Placement.Epoch != l.Epoch {
+		return ErrStale(r.ID)
+	}
+	now = now.UTC().Truncate(time.Microsecond)
+	over := r.Over() && r.Observed.Epoch == l.Epoch
+	started := r.Observed.Started && r.Observed.Epoch == l.Epoch
+	r.Placement = Placement{Epoch: l.Epoch + 1}
+	if over {
+		r.Observed.Epoch, r.Observed.Generation, r.Observed.Addresses = r.Placement.Epoch, r.Intent.Generation, Addresses{}
+	}
+	switch {
+	case r.Gone():
+		r.EndedAt = now
+	case over:
+	case r.Spec.Replace:
+		if r.Intent.Desired == DesiredPaused {
+			r.Intent.Desired = DesiredRunning
+			r.Intent.Generation++
+		}
+		r.Observed = Observed{At: now}
+	default:
+		r.Observed = Observed{
+			State: StateFailed, Reason: ReasonNodeLost, Message: "node " + l.Node + " was lost, and the sandbox with it",
+			Generation: r.Intent.Generation, Epoch: r.Placement.Epoch, Started: started, At: now,
+		}
+		if !started {
+			r.RetainUntil = now.Add(l.RetainFor)
+		}
+	}
 	return nil
 }
 

@@ -24,10 +24,10 @@ var moves = []struct {
 	{"accept", func(_ *walk, r *sandbox.Record, _ byte) error { return r.Accept() }},
 	{"set desired", func(_ *walk, r *sandbox.Record, x byte) error {
 		d := []sandbox.Desired{sandbox.DesiredRunning, sandbox.DesiredPaused}[x%2]
-		return r.SetDesired(d, r.Intent.Generation-uint64(x/2%2))
+		return r.SetDesired(d, r.Intent.Generation-uint64(x/2%2), "")
 	}},
 	{"set gone", func(w *walk, r *sandbox.Record, x byte) error {
-		r.SetGone([]string{sandbox.ReasonDeleted, sandbox.ReasonCreateFailed}[x%2], w.now)
+		r.SetGone([]string{sandbox.ReasonDeleted, sandbox.ReasonCreateFailed}[x%2], w.now, "")
 		return nil
 	}},
 	{"renew", func(w *walk, r *sandbox.Record, x byte) error {
@@ -75,6 +75,14 @@ var moves = []struct {
 	{"swap port", func(_ *walk, r *sandbox.Record, x byte) error {
 		p := sandbox.PortSwap{Node: r.Placement.Node, Epoch: r.Placement.Epoch, ContainerPort: 8080, Taken: r.Placement.Ports[8080]}
 		return r.SwapPort(p, 40000+int(x))
+	}},
+	{"lose", func(w *walk, r *sandbox.Record, x byte) error {
+		held := r.Placed()
+		err := r.Lose(sandbox.Loss{Node: r.Placement.Node, Epoch: r.Placement.Epoch - uint64(x%2), RetainFor: time.Minute}, w.now)
+		if err == nil && (!held || r.Placed() || r.HoldsReservation()) {
+			w.t.Errorf("a lost sandbox holds something: %+v", r.Placement)
+		}
+		return err
 	}},
 	{"clean", func(w *walk, r *sandbox.Record, x byte) error {
 		before := r.Clone()
@@ -138,10 +146,10 @@ func (w *walk) check(move string, before, after *sandbox.Record) {
 	}
 }
 
-func newWalk(t *testing.T, accepted bool) *walk {
+func newWalk(t *testing.T, accepted, replace bool) *walk {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	n := sandbox.New{ID: "a", Accepted: accepted, Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"x"}, Timeout: time.Minute}}
-	return &walk{t: t, r: sandbox.NewRecord(n, now), now: now}
+	n := sandbox.New{ID: "a", Accepted: accepted, Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"x"}, Timeout: time.Minute, Replace: replace}}
+	return &walk{t: t, r: sandbox.NewRecord(n, now, ""), now: now}
 }
 
 func TestRandomTransitionsKeepTheInvariants(t *testing.T) {
@@ -150,7 +158,7 @@ func TestRandomTransitionsKeepTheInvariants(t *testing.T) {
 	ended, paused, failed := 0, 0, 0
 	for seed := range uint64(seeds) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		w := newWalk(t, seed%2 == 0)
+		w := newWalk(t, seed%2 == 0, seed%3 == 0)
 		for range steps {
 			// Gone and the end of it are drawn less often, so that there is a life before them.
 			choice, x := byte(rng.IntN(len(moves))), byte(rng.IntN(256))
@@ -181,7 +189,7 @@ func FuzzTransitions(f *testing.F) {
 	f.Add([]byte{6, 0, 8, 161, 1, 1, 8, 162, 2, 0, 10, 0}, true)
 	f.Add([]byte{7, 0, 0, 0, 2, 0}, false)
 	f.Fuzz(func(t *testing.T, choices []byte, accepted bool) {
-		w := newWalk(t, accepted)
+		w := newWalk(t, accepted, len(choices)%2 == 0)
 		for i := 0; i+1 < len(choices) && i < 400; i += 2 {
 			w.step(choices[i], choices[i+1])
 		}
@@ -190,7 +198,7 @@ func FuzzTransitions(f *testing.F) {
 
 func TestRenewBeyondTheYear9999(t *testing.T) {
 	t.Parallel()
-	w := newWalk(t, true)
+	w := newWalk(t, true, false)
 	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	if err := w.r.Renew(last, w.now); err != nil {
 		t.Errorf("the last second: %v", err)

@@ -104,7 +104,7 @@ func BenchmarkStore(b *testing.B) {
 	})
 	b.Run("Renew", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
-			if _, err := s.Renew(ctx, benchID(i%benchRecords), time.Now().Add(time.Hour)); err != nil {
+			if _, err := s.Renew(ctx, benchID(i%benchRecords), sandbox.AnyTenant, time.Now().Add(time.Hour)); err != nil {
 				b.Fatal(err)
 			}
 		}

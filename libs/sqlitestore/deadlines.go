@@ -96,7 +96,7 @@ func scanAttention(rows *sql.Rows, limit int, now time.Time) (due []versioned, n
 	return due, time.Time{}, rows.Err()
 }
 
-// Purge implements sandbox.Deadlines. The one that ended first goes first.
+// Purge implements sandbox.Deadlines. The one that could be forgotten first goes first.
 func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, error) {
 	var n int
 	err := s.do(ctx, "purge", func(t *tx) error {
@@ -111,7 +111,8 @@ func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, err
 			}
 		}
 		t.forgotten, n = old, len(old)
-		return nil
+		_, err = t.stmts.keysOver.ExecContext(t.ctx, t.now.UnixMicro())
+		return err
 	})
 	if err != nil {
 		return 0, err

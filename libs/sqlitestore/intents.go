@@ -2,6 +2,8 @@ package sqlitestore
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"time"
 
 	"opensandbox/libs/fault"
@@ -18,14 +20,54 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 		case !fault.Is(err, fault.NotFound):
 			return err
 		}
-		var err error
-		out, err = t.save(nil, sandbox.NewRecord(n, t.now))
+		held, err := t.held(n)
+		if err != nil {
+			return err
+		}
+		if held != nil {
+			out = held.Clone()
+			return nil
+		}
+		if n.Key.Set() {
+			_, err := t.stmts.keyPut.ExecContext(t.ctx, n.Tenant, n.Key.Name, n.Key.Hash, string(n.ID), t.now.Add(sandbox.KeepKey).UnixMicro())
+			if err != nil {
+				return err
+			}
+		}
+		out, err = t.save(nil, sandbox.NewRecord(n, t.now, sandbox.TraceOf(ctx)))
 		return err
 	})
 	if err != nil {
 		return sandbox.Record{}, err
 	}
 	return out, nil
+}
+
+// held returns the record that the key of a create leads to, or nil if it leads to none.
+func (t *tx) held(n sandbox.New) (*sandbox.Record, error) {
+	if !n.Key.Set() {
+		return nil, nil
+	}
+	var hash, id string
+	err := t.stmts.key.QueryRowContext(t.ctx, n.Tenant, n.Key.Name, t.now.UnixMicro()).Scan(&hash, &id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := t.load(sandbox.ID(id))
+	if fault.Is(err, fault.NotFound) {
+		return nil, sandbox.ErrKeySpent(sandbox.ID(id))
+	}
+	if err != nil {
+		return nil, err
+	}
+	repeats, err := r.Repeats(n.Key, hash)
+	if err != nil || !repeats {
+		return nil, err
+	}
+	return r, nil
 }
 
 // Accept implements sandbox.Intents.
@@ -35,25 +77,33 @@ func (s *Store) Accept(ctx context.Context, id sandbox.ID) (sandbox.Record, erro
 
 // SetDesired implements sandbox.Intents.
 func (s *Store) SetDesired(ctx context.Context, id sandbox.ID, d sandbox.Desired, ifGeneration uint64) (sandbox.Record, error) {
-	return s.update(ctx, "set desired", id, func(_ *tx, r *sandbox.Record) error { return r.SetDesired(d, ifGeneration) })
+	return s.update(ctx, "set desired", id, func(_ *tx, r *sandbox.Record) error { return r.SetDesired(d, ifGeneration, sandbox.TraceOf(ctx)) })
 }
 
 // SetGone implements sandbox.Intents.
 func (s *Store) SetGone(ctx context.Context, id sandbox.ID, reason string) (sandbox.Record, error) {
 	return s.update(ctx, "set gone", id, func(t *tx, r *sandbox.Record) error {
-		r.SetGone(reason, t.now)
+		r.SetGone(reason, t.now, sandbox.TraceOf(ctx))
 		return nil
 	})
 }
 
 // Renew implements sandbox.Intents.
-func (s *Store) Renew(ctx context.Context, id sandbox.ID, at time.Time) (sandbox.Record, error) {
-	return s.update(ctx, "renew", id, func(t *tx, r *sandbox.Record) error { return r.Renew(at, t.now) })
+func (s *Store) Renew(ctx context.Context, id sandbox.ID, tenant string, at time.Time) (sandbox.Record, error) {
+	return s.update(ctx, "renew", id, func(t *tx, r *sandbox.Record) error {
+		if !r.OwnedBy(tenant) {
+			return sandbox.ErrNotFound(id)
+		}
+		return r.Renew(at, t.now)
+	})
 }
 
 // PatchMetadata implements sandbox.Intents.
-func (s *Store) PatchMetadata(ctx context.Context, id sandbox.ID, patch map[string]*string) (sandbox.Record, error) {
+func (s *Store) PatchMetadata(ctx context.Context, id sandbox.ID, tenant string, patch map[string]*string) (sandbox.Record, error) {
 	return s.update(ctx, "patch metadata", id, func(_ *tx, r *sandbox.Record) error {
+		if !r.OwnedBy(tenant) {
+			return sandbox.ErrNotFound(id)
+		}
 		had := r.Intent.Metadata
 		if err := r.PatchMetadata(patch); err != nil {
 			return err

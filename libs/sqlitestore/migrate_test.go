@@ -2,14 +2,19 @@ package sqlitestore
 
 import (
 	"database/sql"
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"opensandbox/libs/fault"
+	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/sandbox/sandboxtest"
 )
 
 // execute runs SQL on a file as another program would.
@@ -78,13 +83,72 @@ func TestTablesOfOthersAreLeftAlone(t *testing.T) {
 // withStep is the schema of this program with one more step.
 func withStep(t *testing.T, script string) fs.FS {
 	t.Helper()
+	steps, err := loadMigrations(embedded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := fstest.MapFS{fmt.Sprintf("migrations/%04d_next.sql", len(steps)+1): {Data: []byte(script)}}
+	for _, s := range steps {
+		all[fmt.Sprintf("migrations/%04d_step.sql", s.version)] = &fstest.MapFile{Data: []byte(s.script)}
+	}
+	return all
+}
+
+// present is the version of the schema of this program.
+func present(t *testing.T) int {
+	t.Helper()
+	steps, err := loadMigrations(embedded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(steps)
+}
+
+func TestUpgradeFromTheFirstSchema(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store.db")
 	first, err := embedded.ReadFile("migrations/0001_init.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fstest.MapFS{
-		"migrations/0001_init.sql": {Data: first},
-		"migrations/0002_next.sql": {Data: []byte(script)},
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(sandbox.NewRecord(sandbox.New{ID: "a", Accepted: true, Spec: sandboxtest.Spec(time.Hour)}, time.Now(), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []struct {
+		text string
+		args []any
+	}{
+		{metaTable, nil}, {string(first), nil},
+		{`INSERT INTO osb_meta (key, value) VALUES ('schema_version', '1'), ('incarnation', '2026-01-01T00:00:00Z')`, nil},
+		{`INSERT INTO osb_sandbox (id, tenant, created_at, version, visible, state, unplaced, mirrored, body) VALUES ('a', '', 1, 1, 1, 'Pending', 1, 0, ?)`, []any{body}},
+		{`INSERT INTO osb_node VALUES ('n', 'engine', 7, 1, 1, 2000, 0, 3, 40000, 40100, '')`, nil},
+	} {
+		if _, err := db.ExecContext(t.Context(), q.text, q.args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	if r, err := s.Get(t.Context(), "a"); err != nil || r.Spec.Image == "" {
+		t.Errorf("record %+v, %v", r, err)
+	}
+	nodes, err := s.Nodes(t.Context())
+	if err != nil || len(nodes) != 1 || nodes[0].Session != 7 || !nodes[0].Draining || nodes[0].Capacity.CPU != 2000 || nodes[0].Removed {
+		t.Errorf("nodes %+v, %v", nodes, err)
+	}
+	n, err := s.Register(t.Context(), node.Registration{Name: "n", EngineID: "engine", Labels: map[string]string{"zone": "a"}})
+	if err != nil || n.Session != 8 {
+		t.Errorf("registered again: %+v, %v", n, err)
+	}
+	if _, err := os.Stat(path + ".bak-v1"); err != nil {
+		t.Errorf("no copy of the file before the change: %v", err)
 	}
 }
 
@@ -117,9 +181,11 @@ func TestMigration(t *testing.T) {
 	if got := scalar(t, path, `SELECT DISTINCT extra FROM osb_sandbox`); got != "x" {
 		t.Errorf("the new column has %q", got)
 	}
-	rejected(t, "a newer schema", path, fault.Conflict, path, "version 2", "up to 1", path+".bak-v1")
-	same(t, "the copy from before", read(t, open(t, path+".bak-v1")), want)
-	if info, err := os.Stat(path + ".bak-v1"); err != nil || info.Mode() != 0o600 {
+	have := present(t)
+	copied := fmt.Sprintf("%s.bak-v%d", path, have)
+	rejected(t, "a newer schema", path, fault.Conflict, path, fmt.Sprintf("version %d", have+1), fmt.Sprintf("up to %d", have), copied)
+	same(t, "the copy from before", read(t, open(t, copied)), want)
+	if info, err := os.Stat(copied); err != nil || info.Mode() != 0o600 {
 		t.Errorf("the copy: %v, %v", info, err)
 	}
 }

@@ -42,6 +42,23 @@ func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Reco
 	})
 }
 
+// Lose implements sandbox.Losses.
+func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
+	return s.update(ctx, "lose", l.ID, func(t *tx, r *sandbox.Record) error {
+		n, ok, err := t.node(l.Node)
+		if err != nil {
+			return err
+		}
+		if ok && !n.Lost(t.now) {
+			return sandbox.ErrStale(l.ID)
+		}
+		if err := r.Lose(l, t.now); err != nil {
+			return err
+		}
+		return t.free(l.Node, l.ID, l.Epoch)
+	})
+}
+
 // take notes what a placement holds.
 func (t *tx) take(r *sandbox.Record) error {
 	p, epoch := r.Placement, int64(r.Placement.Epoch)

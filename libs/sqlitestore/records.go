@@ -26,7 +26,7 @@ func columnsOf(r *sandbox.Record) columns {
 	return columns{
 		visible: r.Visible(), unplaced: r.Unplaced(), needsWork: r.NeedsWork(), state: sandbox.StateOf(r),
 		node:    sql.NullString{String: r.Placement.Node, Valid: r.Placed()},
-		expires: microsUp(wakeup.Deadline(r)), attention: microsUp(r.AttentionAt()), ended: microsUp(r.EndedAt),
+		expires: microsUp(wakeup.Deadline(r)), attention: microsUp(r.AttentionAt()), ended: microsUp(r.ForgetFrom()),
 	}
 }
 

@@ -16,10 +16,12 @@ type writeStatements struct {
 	firstExpiry, firstAttention, due, ended, mirrored *sql.Stmt
 	node, nodePut, engine, engineDrop                 *sql.Stmt
 	nodeLease, nodeDrain, meta, metaPut               *sql.Stmt
+	key, keyPut, keysOver                             *sql.Stmt
+	session, sessionPut, nodeForget, nodeUsed         *sql.Stmt
 }
 
 const (
-	nodeColumns = `name, engine_id, session, lease_until, draining, cpu, memory, max_sandboxes, port_min, port_max, host`
+	nodeColumns = `name, engine_id, session, lease_until, draining, cpu, memory, max_sandboxes, port_min, port_max, host, facts, removed`
 
 	sqlInsert = `INSERT INTO osb_sandbox
 		(id, tenant, created_at, body, version, visible, state, unplaced, node, expires_at, attention_at, ended_at, work_since, mirrored)
@@ -30,10 +32,11 @@ const (
 		attention_at = ?, ended_at = ?, work_since = CASE ?10 WHEN 0 THEN NULL WHEN -1 THEN work_since ELSE ?10 END,
 		mirrored = CASE ?11 WHEN 1 THEN 0 ELSE mirrored END WHERE id = ?12`
 
-	sqlNodePut = `INSERT INTO osb_node (` + nodeColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	sqlNodePut = `INSERT INTO osb_node (` + nodeColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET engine_id = excluded.engine_id, session = excluded.session, lease_until = excluded.lease_until,
 		draining = excluded.draining, cpu = excluded.cpu, memory = excluded.memory, max_sandboxes = excluded.max_sandboxes,
-		port_min = excluded.port_min, port_max = excluded.port_max, host = excluded.host`
+		port_min = excluded.port_min, port_max = excluded.port_max, host = excluded.host,
+		facts = excluded.facts, removed = excluded.removed`
 )
 
 // statement is where a prepared statement goes and its text.
@@ -74,6 +77,13 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 		{&w.engineDrop, `UPDATE osb_node SET engine_id = '', session = session + 1 WHERE engine_id = ? AND name <> ?`},
 		{&w.nodeLease, `UPDATE osb_node SET lease_until = ? WHERE name = ?`},
 		{&w.nodeDrain, `UPDATE osb_node SET draining = ? WHERE name = ?`},
+		{&w.key, `SELECT hash, id FROM osb_key WHERE tenant = ? AND name = ? AND until > ?`},
+		{&w.keyPut, `INSERT OR REPLACE INTO osb_key (tenant, name, hash, id, until) VALUES (?, ?, ?, ?, ?)`},
+		{&w.keysOver, `DELETE FROM osb_key WHERE until <= ?`},
+		{&w.session, `SELECT session FROM osb_session WHERE name = ?`},
+		{&w.sessionPut, `INSERT OR REPLACE INTO osb_session (name, session) VALUES (?, ?)`},
+		{&w.nodeForget, `DELETE FROM osb_node WHERE name = ?`},
+		{&w.nodeUsed, `SELECT count(*) FROM osb_sandbox WHERE node = ?`},
 		{&w.meta, `SELECT value FROM osb_meta WHERE key = ?`},
 		{&w.metaPut, `INSERT INTO osb_meta (key, value) VALUES (?, ?)`},
 	}

@@ -63,6 +63,20 @@ func (h *Hub) Publish(topics ...sandbox.Topic) {
 	}
 }
 
+// PublishAll gives a hint to every subscriber, for when hints may have been missed.
+func (h *Hub) PublishAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, subs := range h.topics {
+		for s := range subs {
+			select {
+			case s.c <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
 // Topics returns how many topics have a subscriber, for tests and metrics.
 func (h *Hub) Topics() int {
 	h.mu.Lock()

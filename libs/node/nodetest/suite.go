@@ -31,6 +31,8 @@ func TestRegistry(t *testing.T, open func(t *testing.T, clock func() time.Time) 
 		{"RenewGuards", testRenewGuards},
 		{"Release", testRelease},
 		{"Drain", testDrain},
+		{"Images", testImages},
+		{"Remove", testRemove},
 		{"ConcurrentRegistrations", testConcurrent},
 		{"CancelledContext", testCancelled},
 	} {
@@ -66,7 +68,8 @@ func (e *env) advance(d time.Duration) {
 func of(name, engine string) node.Registration {
 	return node.Registration{
 		Name: name, EngineID: engine, Capacity: sandbox.Resources{CPU: 4000, Memory: 8 << 30}, MaxSandboxes: 10,
-		PortMin: 40000, PortMax: 40099, Host: "10.0.0.1",
+		PortMin: 40000, PortMax: 40099, Host: "10.0.0.1", Address: "10.0.0.1:8090", Platform: "linux/amd64",
+		Runtimes: []string{"runc", "runsc"}, Labels: map[string]string{"zone": "a"},
 	}
 }
 
@@ -122,6 +125,7 @@ func testRegister(e *env) {
 	want := node.Node{
 		Name: "b", EngineID: "engine-b", Session: got.Session, LeaseUntil: e.clock().Add(node.LeaseTime),
 		Capacity: sandbox.Resources{CPU: 4000, Memory: 8 << 30}, MaxSandboxes: 10, PortMin: 40000, PortMax: 40099, Host: "10.0.0.1",
+		Address: "10.0.0.1:8090", Platform: "linux/amd64", Runtimes: []string{"runc", "runsc"}, Labels: map[string]string{"zone": "a"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		e.Errorf("answer (-want +got):\n%s", diff)
@@ -276,6 +280,68 @@ func testDrain(e *env) {
 	}
 	if err := e.SetDraining(e.ctx(), "x", true); !fault.Is(err, fault.NotFound) {
 		e.Errorf("unknown node: %v", err)
+	}
+}
+
+func testImages(e *env) {
+	n := e.register(of("a", "engine"))
+	e.ok(e.SetImages(e.ctx(), "a", n.Session, []string{"b:1", "a:1", "b:1"}))
+	if diff := cmp.Diff([]string{"a:1", "b:1"}, e.node("a").Images); diff != "" {
+		e.Errorf("images (-want +got):\n%s", diff)
+	}
+	for _, s := range []uint64{n.Session - 1, n.Session + 1} {
+		if err := e.SetImages(e.ctx(), "a", s, []string{"c"}); !sandbox.IsStale(err) {
+			e.Errorf("session %d: %v", s, err)
+		}
+	}
+	if err := e.SetImages(e.ctx(), "x", 1, nil); !sandbox.IsStale(err) {
+		e.Errorf("unknown node: %v", err)
+	}
+	e.ok(e.RenewLease(e.ctx(), "a", n.Session))
+	if got := e.node("a"); len(got.Images) != 2 {
+		e.Errorf("after a renewal: %v", got.Images)
+	}
+	many := make([]string, 2*node.MaxImages)
+	for i := range many {
+		many[i] = fmt.Sprint(i)
+	}
+	e.ok(e.SetImages(e.ctx(), "a", n.Session, many))
+	if got := e.node("a"); len(got.Images) != node.MaxImages {
+		e.Errorf("%d images are kept", len(got.Images))
+	}
+}
+
+func testRemove(e *env) {
+	n := e.register(of("a", "engine"))
+	for what, try := range map[string]func() error{
+		"remove": func() error { return e.Remove(e.ctx(), "x") },
+		"forget": func() error { return e.Forget(e.ctx(), "x") },
+	} {
+		if err := try(); !fault.Is(err, fault.NotFound) {
+			e.Errorf("%s an unknown node: %v", what, err)
+		}
+	}
+	if err := e.Forget(e.ctx(), "a"); !sandbox.IsStale(err) {
+		e.Errorf("forget a node that is not removed: %v", err)
+	}
+	e.ok(e.Remove(e.ctx(), "a"))
+	e.ok(e.Remove(e.ctx(), "a"))
+	got := e.node("a")
+	if !got.Removed || got.Live(e.clock()) || !got.Lost(e.clock()) {
+		e.Errorf("removed: %+v", got)
+	}
+	if err := e.RenewLease(e.ctx(), "a", n.Session); !sandbox.IsStale(err) {
+		e.Errorf("renewal by the removed node's agent: %v", err)
+	}
+	e.register(of("b", "engine"))
+	e.ok(e.Forget(e.ctx(), "a"))
+	nodes, err := e.Nodes(e.ctx())
+	e.ok(err)
+	if len(nodes) != 1 || nodes[0].Name != "b" {
+		e.Errorf("nodes %+v", nodes)
+	}
+	if again := e.register(of("a", "other")); again.Removed || again.Session <= n.Session {
+		e.Errorf("registered again: %+v after session %d", again, n.Session)
 	}
 }
 

@@ -40,10 +40,10 @@ func testParallelWriters(e *env) {
 	e.parallel(writers, func(i int) bool {
 		for k := range each {
 			key := fmt.Sprintf("w%d-%d", i, k)
-			if _, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{key: ptr("1")}); err != nil {
+			if _, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{key: ptr("1")}); err != nil {
 				e.Errorf("patch %s: %v", key, err)
 			}
-			if _, err := e.Renew(e.ctx(), "a", e.clock.Now().Add(time.Duration(2+i*each+k)*time.Hour)); err != nil {
+			if _, err := e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(time.Duration(2+i*each+k)*time.Hour)); err != nil {
 				e.Errorf("renew: %v", err)
 			}
 			rep := e.reportOf(before, sandbox.StateRunning)

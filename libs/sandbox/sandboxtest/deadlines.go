@@ -95,7 +95,7 @@ func testNextDeadline(e *env) {
 	next("one", start.Add(time.Hour))
 	e.insert("early", withTimeout(time.Minute))
 	next("two", start.Add(time.Minute))
-	_, err := e.Renew(e.ctx(), "early", start.Add(2*time.Hour))
+	_, err := e.Renew(e.ctx(), "early", tenant, start.Add(2*time.Hour))
 	e.ok(err)
 	next("renewed", start.Add(time.Hour))
 	e.gone("late", sandbox.ReasonDeleted)

@@ -140,11 +140,11 @@ func testHintTopics(e *env) {
 	e.hinted("running", record, func() { e.report("a", sandbox.StateRunning) })
 	for _, topic := range []sandbox.Topic{record, work, sandbox.TopicDeadline} {
 		e.quiet("renewal", topic, func() {
-			_, err := e.Renew(e.ctx(), "a", e.get("a").Intent.ExpiresAt.Add(time.Minute))
+			_, err := e.Renew(e.ctx(), "a", tenant, e.get("a").Intent.ExpiresAt.Add(time.Minute))
 			e.ok(err)
 		})
 		e.quiet("metadata", topic, func() {
-			_, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{"k": ptr(string(topic)[:4])})
+			_, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"k": ptr(string(topic)[:4])})
 			e.ok(err)
 		})
 	}
@@ -173,7 +173,7 @@ func testHintDeadline(e *env) {
 	e.quiet("later deadline", sandbox.TopicDeadline, func() { e.insert("later", withTimeout(2*time.Hour)) })
 	e.hinted("earlier deadline", sandbox.TopicDeadline, func() { e.insert("early", withTimeout(time.Minute)) })
 	e.hinted("renewal that shortens", sandbox.TopicDeadline, func() {
-		_, err := e.Renew(e.ctx(), "a", e.clock.Now().Add(time.Second))
+		_, err := e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(time.Second))
 		e.ok(err)
 	})
 	e.hinted("attention", sandbox.TopicDeadline, func() { e.failed("failed", "n", unaccepted) })

@@ -164,10 +164,13 @@ func testGoneAbsorbing(e *env) {
 	}
 	e.equal("second reason", e.gone("a", sandbox.ReasonDeleted), r)
 	for what, try := range map[string]func() error{
-		"SetDesired":    func() error { _, err := e.SetDesired(e.ctx(), "a", sandbox.DesiredRunning, 2); return err },
-		"Renew":         func() error { _, err := e.Renew(e.ctx(), "a", e.clock.Now().Add(time.Hour)); return err },
-		"PatchMetadata": func() error { _, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{"x": ptr("1")}); return err },
-		"Accept":        func() error { _, err := e.Accept(e.ctx(), "a"); return err },
+		"SetDesired": func() error { _, err := e.SetDesired(e.ctx(), "a", sandbox.DesiredRunning, 2); return err },
+		"Renew":      func() error { _, err := e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(time.Hour)); return err },
+		"PatchMetadata": func() error {
+			_, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"x": ptr("1")})
+			return err
+		},
+		"Accept": func() error { _, err := e.Accept(e.ctx(), "a"); return err },
 	} {
 		e.stopping(what, try())
 	}
@@ -210,8 +213,8 @@ func testUnknownIDs(e *env) {
 		"Accept":        func() error { _, err := e.Accept(e.ctx(), "x"); return err },
 		"SetDesired":    func() error { _, err := e.SetDesired(e.ctx(), "x", sandbox.DesiredPaused, 1); return err },
 		"SetGone":       func() error { _, err := e.SetGone(e.ctx(), "x", sandbox.ReasonDeleted); return err },
-		"Renew":         func() error { _, err := e.Renew(e.ctx(), "x", e.clock.Now().Add(time.Hour)); return err },
-		"PatchMetadata": func() error { _, err := e.PatchMetadata(e.ctx(), "x", nil); return err },
+		"Renew":         func() error { _, err := e.Renew(e.ctx(), "x", tenant, e.clock.Now().Add(time.Hour)); return err },
+		"PatchMetadata": func() error { _, err := e.PatchMetadata(e.ctx(), "x", tenant, nil); return err },
 		"Get":           func() error { _, err := e.Get(e.ctx(), "x"); return err },
 		"FailUnplaced":  func() error { _, err := e.FailUnplaced(e.ctx(), "x", sandbox.Failure{}); return err },
 		"Place": func() error {
@@ -248,9 +251,15 @@ func testVersion(e *env) {
 	}
 	at := e.clock.Now().Add(2 * time.Hour)
 	accept := func() error { _, err := e.Accept(e.ctx(), "a"); return err }
-	renew := func() error { _, err := e.Renew(e.ctx(), "a", at); return err }
-	patch := func() error { _, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{"x": ptr("1")}); return err }
-	empty := func() error { _, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{"none": nil}); return err }
+	renew := func() error { _, err := e.Renew(e.ctx(), "a", tenant, at); return err }
+	patch := func() error {
+		_, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"x": ptr("1")})
+		return err
+	}
+	empty := func() error {
+		_, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"none": nil})
+		return err
+	}
 	running := func() error { _, err := e.Report(e.ctx(), e.reportOf(e.get("a"), sandbox.StateRunning)); return err }
 	pause := func() error {
 		_, err := e.SetDesired(e.ctx(), "a", sandbox.DesiredPaused, 1)

@@ -24,7 +24,7 @@ func testRenew(e *env) {
 	r := e.insert("a")
 	for _, d := range []time.Duration{3 * time.Hour, time.Minute, time.Microsecond, 24 * 365 * time.Hour} {
 		at := e.clock.Now().Add(d)
-		got, err := e.Renew(e.ctx(), "a", at)
+		got, err := e.Renew(e.ctx(), "a", tenant, at)
 		e.ok(err)
 		want := r
 		want.Intent.ExpiresAt, want.Version = at, got.Version
@@ -35,7 +35,7 @@ func testRenew(e *env) {
 		}
 	}
 	zone := time.FixedZone("", 3600)
-	got, err := e.Renew(e.ctx(), "a", e.clock.Now().Add(time.Hour).In(zone))
+	got, err := e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(time.Hour).In(zone))
 	e.ok(err)
 	if loc := got.Intent.ExpiresAt.Location(); loc != time.UTC {
 		e.Errorf("deadline is in %s", loc)
@@ -46,26 +46,26 @@ func testRenewGuards(e *env) {
 	e.register("n")
 	r := e.insert("a")
 	for _, d := range []time.Duration{0, -time.Microsecond, -time.Hour} {
-		_, err := e.Renew(e.ctx(), "a", e.clock.Now().Add(d))
+		_, err := e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(d))
 		e.refused(fmt.Sprintf("%s from now", d), err, fault.Invalid, sandbox.CodeInvalidExpiration)
 	}
-	_, err := e.Renew(e.ctx(), "a", time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))
+	_, err := e.Renew(e.ctx(), "a", tenant, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))
 	e.refused("a year of five digits", err, fault.Invalid, sandbox.CodeInvalidExpiration)
 	e.unchanged(r)
 
 	manual := e.insert("manual", noTimeout)
-	_, err = e.Renew(e.ctx(), "manual", e.clock.Now().Add(time.Hour))
+	_, err = e.Renew(e.ctx(), "manual", tenant, e.clock.Now().Add(time.Hour))
 	e.refused("without a deadline", err, fault.Conflict, sandbox.CodeInvalidExpiration)
 	e.unchanged(manual)
 
 	failed := e.failed("failed", "n")
-	_, err = e.Renew(e.ctx(), "failed", e.clock.Now().Add(time.Hour))
+	_, err = e.Renew(e.ctx(), "failed", tenant, e.clock.Now().Add(time.Hour))
 	e.stopping("failed create", err)
 	e.unchanged(failed)
 
 	// Past its deadline but not yet set Gone: a renewal that comes first wins.
 	e.clock.Advance(2 * time.Hour)
-	_, err = e.Renew(e.ctx(), "a", e.clock.Now().Add(time.Hour))
+	_, err = e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(time.Hour))
 	e.ok(err)
 	due, err := e.ExpireDue(e.ctx(), e.clock.Now(), 10)
 	e.ok(err)
@@ -76,13 +76,13 @@ func testRenewAfterExit(e *env) {
 	e.register("n")
 	e.running("a", "n")
 	e.report("a", sandbox.StateTerminated)
-	_, err := e.Renew(e.ctx(), "a", e.clock.Now().Add(5*time.Hour))
+	_, err := e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(5*time.Hour))
 	e.ok(err)
 }
 
 func testPatch(e *env) {
 	e.insert("a", withMetadata("keep", "1", "change", "1", "remove", "1"))
-	r, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{"change": ptr("2"), "remove": nil, "new": ptr(""), "absent": nil})
+	r, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"change": ptr("2"), "remove": nil, "new": ptr(""), "absent": nil})
 	e.ok(err)
 	want := map[string]string{"keep": "1", "change": "2", "new": ""}
 	e.equal("metadata", r.Intent.Metadata, want)
@@ -105,17 +105,17 @@ func testPatchBound(e *env) {
 	for i := range sandbox.MaxMetadataItems {
 		patch[fmt.Sprintf("k%d", i)] = ptr("v")
 	}
-	_, err := e.PatchMetadata(e.ctx(), "a", patch)
+	_, err := e.PatchMetadata(e.ctx(), "a", tenant, patch)
 	e.refused("one too many", err, fault.Invalid, sandbox.CodeInvalidLabel)
 	e.unchanged(r)
 	patch["x"] = nil
-	_, err = e.PatchMetadata(e.ctx(), "a", patch)
+	_, err = e.PatchMetadata(e.ctx(), "a", tenant, patch)
 	e.ok(err)
 }
 
 func testPatchFailed(e *env) {
 	e.register("n")
 	e.failed("a", "n")
-	_, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{"x": ptr("1")})
+	_, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"x": ptr("1")})
 	e.ok(err)
 }

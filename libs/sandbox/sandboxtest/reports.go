@@ -170,9 +170,9 @@ func testReportPendingAgain(e *env) {
 func testReportBesideRenewal(e *env) {
 	e.register("n")
 	r := e.running("a", "n")
-	_, err := e.Renew(e.ctx(), "a", e.clock.Now().Add(9*time.Hour))
+	_, err := e.Renew(e.ctx(), "a", tenant, e.clock.Now().Add(9*time.Hour))
 	e.ok(err)
-	_, err = e.PatchMetadata(e.ctx(), "a", map[string]*string{"x": ptr("1")})
+	_, err = e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"x": ptr("1")})
 	e.ok(err)
 	// The agent decided upon the record before.
 	_, err = e.Report(e.ctx(), e.reportOf(r, sandbox.StateTerminated))

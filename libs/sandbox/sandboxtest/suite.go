@@ -62,7 +62,8 @@ func TestStore(t *testing.T, open func(t *testing.T, clock func() time.Time) Sto
 		{"Intents", intentTests}, {"Renew", renewTests}, {"Metadata", metadataTests}, {"Placement", placementTests}, {"Ports", portTests},
 		{"Capacity", capacityTests}, {"Deadlines", deadlineTests}, {"Attention", attentionTests}, {"Purge", purgeTests},
 		{"Work", workTests}, {"Reports", reportTests}, {"Cleaned", cleanedTests}, {"Mirror", mirrorTests}, {"Queries", queryTests},
-		{"List", listTests}, {"Hints", hintTests}, {"Concurrency", concurrencyTests},
+		{"List", listTests}, {"Hints", hintTests}, {"Concurrency", concurrencyTests}, {"Keys", keyTests}, {"Losses", lossTests},
+		{"Origin", originTests},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {

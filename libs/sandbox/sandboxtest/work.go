@@ -148,9 +148,9 @@ func testMirror(e *env) {
 	if r := e.get("a"); r.Version != a.Version {
 		e.Errorf("mirroring raised the version to %d", r.Version)
 	}
-	_, err := e.PatchMetadata(e.ctx(), "a", map[string]*string{"x": ptr("1")})
+	_, err := e.PatchMetadata(e.ctx(), "a", tenant, map[string]*string{"x": ptr("1")})
 	e.ok(err)
-	_, err = e.Renew(e.ctx(), "b", e.clock.Now().Add(1e12))
+	_, err = e.Renew(e.ctx(), "b", tenant, e.clock.Now().Add(1e12))
 	e.ok(err)
 	e.unmirrored("renewal and patch", 10, "a", "b")
 	e.ok(e.Mirrored(e.ctx(), "n", map[sandbox.ID]uint64{"a": a.Version, "b": 0}))

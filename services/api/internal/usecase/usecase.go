@@ -23,7 +23,7 @@ type Store interface {
 type Waiter interface {
 	// Await calls done with the record, at once and after each change, until it is true, and returns that record. reached is false
 	// when the time-out or a drain came first; the record is then the last one read. An error means that the record could not be
-	// read, or that ctx ended.
+	// read, for an error of the kind fault.Unavailable not until the wait was over, or that ctx ended.
 	Await(ctx context.Context, id sandbox.ID, timeout time.Duration, done func(*sandbox.Record) bool) (r sandbox.Record, reached bool, err error)
 }
 
@@ -37,8 +37,10 @@ type Config struct {
 	AddressWait time.Duration
 	// MaxTimeout bounds the timeout of a create; 0 means no bound. Renewals are not bounded, as in OpenSandbox 1.1.1.
 	MaxTimeout time.Duration
-	// PublicHost is where clients reach published ports.
+	// PublicHost is where clients reach published ports of nodes that have no host of their own.
 	PublicHost string
+	// AllowedRuntimes are the isolation runtimes that a create may ask for.
+	AllowedRuntimes []string
 }
 
 // Deps are the ports.
@@ -51,7 +53,12 @@ type Deps struct {
 	NewID func() sandbox.ID
 	// Reachability tells whether the node of a sandbox answers; nil means that it always does.
 	Reachability func(ctx context.Context, nodeName string) sandbox.Reachability
-	Log          *slog.Logger
+	// Host returns where clients reach the leased ports of a node, or "" for PublicHost; nil means PublicHost for all. fault.Unavailable
+	// when that is not known: an address on the wrong machine could be that of another sandbox.
+	Host func(ctx context.Context, nodeName string) (string, error)
+	// Trace returns the trace of a request, as in the W3C header traceparent, which the records that it changes carry on; nil: none.
+	Trace func(ctx context.Context) string
+	Log   *slog.Logger
 }
 
 // UseCases are safe for concurrent use.
@@ -68,7 +75,18 @@ func New(cfg Config, deps Deps) *UseCases {
 	if deps.Reachability == nil {
 		deps.Reachability = func(context.Context, string) sandbox.Reachability { return sandbox.Reachable }
 	}
+	if deps.Host == nil {
+		deps.Host = func(context.Context, string) (string, error) { return "", nil }
+	}
+	if deps.Trace == nil {
+		deps.Trace = func(context.Context) string { return "" }
+	}
 	return &UseCases{cfg: cfg, deps: deps}
+}
+
+// traced returns the context of a change of what is desired: the work for it belongs to the trace of the request.
+func (u *UseCases) traced(ctx context.Context) context.Context {
+	return sandbox.WithTrace(ctx, u.deps.Trace(ctx))
 }
 
 // Ref names a sandbox for a tenant.
@@ -81,6 +99,8 @@ type Ref struct {
 type View struct {
 	Record sandbox.Record
 	Status sandbox.Status
+	// Replayed says that an earlier create with the same key made the sandbox.
+	Replayed bool
 }
 
 // Page is one page of a list.
@@ -150,14 +170,23 @@ type RenewRequest struct {
 
 // Renew moves the deadline, forwards or backwards, and returns it.
 func (u *UseCases) Renew(ctx context.Context, req RenewRequest) (time.Time, error) {
-	if _, err := u.find(ctx, req.Ref); err != nil {
-		return time.Time{}, err
-	}
-	r, err := u.deps.Store.Renew(ctx, req.ID, req.ExpiresAt)
+	r, err := u.deps.Store.Renew(ctx, req.ID, req.Tenant, req.ExpiresAt)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, u.refused(ctx, req.Ref, err)
 	}
 	return r.Intent.ExpiresAt, nil
+}
+
+// refused returns what to answer when the store refused a change: a sandbox that the tenant does not see is not found, whatever was in
+// the way. Only what failed costs this second look.
+func (u *UseCases) refused(ctx context.Context, ref Ref, err error) error {
+	if !sandbox.IsStopping(err) {
+		return err
+	}
+	if _, unseen := u.find(ctx, ref); unseen != nil {
+		return unseen
+	}
+	return err
 }
 
 // PatchRequest changes metadata; a nil value removes a key.
@@ -168,15 +197,12 @@ type PatchRequest struct {
 
 // PatchMetadata merges a patch into the metadata.
 func (u *UseCases) PatchMetadata(ctx context.Context, req PatchRequest) (View, error) {
-	if _, err := u.find(ctx, req.Ref); err != nil {
-		return View{}, err
-	}
 	if err := sandbox.CheckMetadataPatch(req.Patch); err != nil {
 		return View{}, err
 	}
-	r, err := u.deps.Store.PatchMetadata(ctx, req.ID, req.Patch)
+	r, err := u.deps.Store.PatchMetadata(ctx, req.ID, req.Tenant, req.Patch)
 	if err != nil {
-		return View{}, err
+		return View{}, u.refused(ctx, req.Ref, err)
 	}
 	return u.view(ctx, r), nil
 }
@@ -192,4 +218,10 @@ func newID() sandbox.ID {
 
 func unavailable(text string) *fault.Error {
 	return fault.New(fault.Unavailable, text).RetryAfter(time.Second)
+}
+
+// unknown is the answer when the store went away in the middle of a change: whether it was made, or went on, cannot be said. The code of
+// the store's own error stays.
+func unknown(err error, text string) *fault.Error {
+	return unavailable(text).WithCode(fault.CodeOf(err)).Because(err)
 }
