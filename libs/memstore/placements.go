@@ -24,6 +24,21 @@ func (s *Store) Unplaced(ctx context.Context, max int) ([]sandbox.Record, error)
 	return out, err
 }
 
+// Usage implements sandbox.Placements.
+func (s *Store) Usage(ctx context.Context) (map[string]sandbox.Usage, error) {
+	out := map[string]sandbox.Usage{}
+	err := s.do(ctx, func(*step) error {
+		for h, r := range s.holds {
+			u := out[h.node]
+			u.Count++
+			u.Reserved.CPU, u.Reserved.Memory = add(u.Reserved.CPU, r.CPU), add(u.Reserved.Memory, r.Memory)
+			out[h.node] = u
+		}
+		return nil
+	})
+	return out, err
+}
+
 // Place implements sandbox.Placements.
 func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
 	var out sandbox.Record

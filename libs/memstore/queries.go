@@ -70,3 +70,32 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	})
 	return at, err
 }
+
+// Counts returns how many visible records there are of each node and state; what is missing is 0. Records that hold nothing on a node
+// have none.
+func (s *Store) Counts(ctx context.Context) (map[struct {
+	Node  string
+	State sandbox.State
+}]int, error) {
+	out := map[struct {
+		Node  string
+		State sandbox.State
+	}]int{}
+	err := s.do(ctx, func(*step) error {
+		for _, e := range s.records {
+			if !e.rec.Visible() {
+				continue
+			}
+			k := struct {
+				Node  string
+				State sandbox.State
+			}{State: sandbox.StateOf(e.rec)}
+			if e.rec.Placed() {
+				k.Node = e.rec.Placement.Node
+			}
+			out[k]++
+		}
+		return nil
+	})
+	return out, err
+}

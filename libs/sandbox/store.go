@@ -17,6 +17,14 @@ type New struct {
 	Key Key
 }
 
+// Usage is what is held on a node.
+type Usage struct {
+	// Count is the number of placed sandboxes, as Candidate.MaxSandboxes bounds it.
+	Count int
+	// Reserved is the sum of the reservations that still hold.
+	Reserved Resources
+}
+
 // Failure is why no node was found.
 type Failure struct {
 	Reason, Message string
@@ -145,6 +153,9 @@ type Loss struct {
 type Placements interface {
 	// Unplaced returns up to max records that need a node, oldest first.
 	Unplaced(ctx context.Context, max int) ([]Record, error)
+	// Usage returns what is held on each node, by name; a node that is missing holds nothing. It helps to choose candidates and decides
+	// nothing: Place checks again.
+	Usage(ctx context.Context) (map[string]Usage, error)
 	// Place reserves amounts and ports on the first candidate that fits and gives the sandbox to it, all in one step. Candidates
 	// that are unknown, draining or without a live lease do not fit. ErrStale if the record is not unplaced; fault.Unavailable
 	// with ReasonNoCapacity as code when nothing fits, with a text that says what was short.

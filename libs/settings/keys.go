@@ -31,11 +31,7 @@ const (
 const ours = "*ours:* "
 
 // unwired are keys that no process reads yet. Whoever wires one deletes its line, and writes the documentation anew (TestDocumentation).
-var unwired = []string{
-	"scheduler.node_lost_after_seconds", "agent.host", "agent.listen", "agent.capacity_cpu", "agent.capacity_memory", "agent.labels", "router.listen",
-	"renew_intent.enabled", "renew_intent.min_interval_seconds", "renew_intent.redis.enabled", "renew_intent.redis.dsn",
-	"renew_intent.redis.queue_key", "renew_intent.redis.consumer_concurrency",
-}
+var unwired = []string{}
 
 // keys is the table of all keys: those of OpenSandbox 1.1.1, and our own.
 func keys(s *Settings, home string) []conf.Key {
@@ -60,6 +56,7 @@ func serverKeys(s *Settings) []conf.Key {
 		conf.Seconds("server.timeout_keep_alive", &v.KeepAlive, 1, 1<<20).Describe("seconds that an idle connection is kept", api, agent, router),
 		conf.Int("server.limit_concurrency", &v.MaxConcurrency, 0, 1<<20).Describe("requests in progress; beyond: 503; 0: no bound", api),
 		conf.Seconds("server.timeout_graceful_shutdown", &v.Grace, 1, 1<<20).Describe("seconds that requests may take after SIGTERM", api, agent, router),
+		conf.Seconds("server.drain_delay_seconds", &v.DrainDelay, 0, 300).Describe(ours+"how long API and router go on after SIGTERM while `/health` and `/ready` say 503, so that load balancers turn away first; then the time above begins", api, router),
 		conf.Seconds("server.create_wait_seconds", &v.CreateWait, 0, 25).Describe(ours+"how long a create waits for Running; under the 30 s that SDKs wait", api),
 		conf.Seconds("server.failed_retention_seconds", &v.RetainFailed, 0, 1<<30).Describe(ours+"how long a failed create is shown to a client that has its id", scheduler, agent),
 		conf.String("server.admin_listen", &v.AdminListen, listenOrOff).OrBlank().Allow("host:port, empty").
@@ -87,6 +84,7 @@ func dockerKeys(s *Settings) []conf.Key {
 		conf.Int("docker.port_range_max", &v.PortMax, 1024, 65535).Describe("last port to publish on; at least 100 above the first", agent),
 		conf.String("docker.host_ip", &v.HostIP, nil).Describe("host for clients when the server itself runs in a container", api),
 		conf.Strings("docker.drop_capabilities", &v.DropCapabilities).ByDefault("nine").Describe("capabilities that sandboxes do not get", agent),
+		conf.Strings("docker.allowed_runtimes", &v.AllowedRuntimes).Describe(ours+"isolation runtimes of the engines, such as `runsc`, that a create may choose by `extensions[\"node.runtime\"]`", api),
 		conf.Bool("docker.no_new_privileges", &v.NoNewPrivileges).Describe("sandboxes cannot gain privileges by setuid programs", agent),
 		conf.Int("docker.pids_limit", &v.PidsLimit, 1, 1<<30).Describe("processes in a sandbox", agent),
 	}
@@ -156,9 +154,9 @@ func renewKeys(s *Settings) []conf.Key {
 	return []conf.Key{
 		conf.Bool("renew_intent.enabled", &v.Enabled).Describe("access to a sandbox that asked for it at create renews its deadline", api, scheduler, router),
 		conf.Seconds("renew_intent.min_interval_seconds", &v.MinInterval, 1, day).Describe("shortest time between two renewals of one sandbox", api, router),
-		conf.Bool("renew_intent.redis.enabled", &q.Enabled).Describe("take intents from a Redis list that other gateways write", scheduler),
-		conf.Hidden("renew_intent.redis.dsn", &q.url, blankOr(redisURL)).Allow("URL").Describe("where that Redis is; required with `renew_intent.redis.enabled`", scheduler),
-		conf.String("renew_intent.redis.queue_key", &q.Key, filled).Describe("name of the list", scheduler),
+		conf.Bool("renew_intent.redis.enabled", &q.Enabled).Describe("hand intents over by a Redis list that other gateways may write, too; else by one beside the records", scheduler, router),
+		conf.Hidden("renew_intent.redis.dsn", &q.url, blankOr(redisURL)).Allow("URL").Describe("where that Redis is; required with `renew_intent.redis.enabled`", scheduler, router),
+		conf.String("renew_intent.redis.queue_key", &q.Key, filled).Describe("name of the list", scheduler, router),
 		conf.Int("renew_intent.redis.consumer_concurrency", &q.Concurrency, 1, 1024).Describe("renewals at once", scheduler),
 	}
 }

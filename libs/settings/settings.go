@@ -43,8 +43,10 @@ type Server struct {
 	KeepAlive      time.Duration
 	MaxConcurrency int
 	Grace          time.Duration
-	CreateWait     time.Duration
-	RetainFailed   time.Duration
+	// DrainDelay is how long API and router go on after SIGTERM while their health says that they are leaving.
+	DrainDelay   time.Duration
+	CreateWait   time.Duration
+	RetainFailed time.Duration
 	// AdminListen is host:port of /metrics, /health and /ready; empty: off.
 	AdminListen  string
 	Installation string
@@ -60,6 +62,8 @@ type Docker struct {
 	PullTimeout      time.Duration
 	HostIP           string
 	DropCapabilities []string
+	// AllowedRuntimes are the isolation runtimes that a create may choose.
+	AllowedRuntimes  []string
 	NoNewPrivileges  bool
 	PidsLimit        int
 	PortMin, PortMax int

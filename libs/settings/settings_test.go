@@ -43,6 +43,7 @@ execd_image = "opensandbox/execd:v1.1.0"
 [docker]
 network_mode = "bridge"
 apparmor_profile = ""
+allowed_runtimes = ["runsc"]
 [storage]
 allowed_host_paths = []
 [scheduler]
@@ -87,6 +88,9 @@ func TestReadFile(t *testing.T) {
 	if s.Server.Port != 9000 || s.Server.APIKey.Reveal() != "from-env" || s.Server.MaxTimeout != 24*time.Hour ||
 		s.Scheduler.DefaultRequest.CPU != 500 || s.Store.Path != "/home/u/x.db" || s.Docker.PidsLimit != 4096 || s.Scheduler.NodeLostAfter != 2*time.Minute {
 		t.Errorf("settings %+v", s)
+	}
+	if !slices.Equal(s.Docker.AllowedRuntimes, []string{"runsc"}) {
+		t.Errorf("docker %+v", s.Docker)
 	}
 	if !s.Store.Durable || s.Store.Type != settings.StoreRedis || s.Store.Redis.MasterName != "main" || s.Store.Redis.Password.Reveal() != "hunter2" {
 		t.Errorf("store %+v", s.Store)

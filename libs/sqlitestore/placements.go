@@ -17,6 +17,29 @@ func (s *Store) Unplaced(ctx context.Context, max int) ([]sandbox.Record, error)
 	return s.records(ctx, "unplaced", s.reads.unplaced, atLeast0(max))
 }
 
+// Usage implements sandbox.Placements.
+func (s *Store) Usage(ctx context.Context) (out map[string]sandbox.Usage, err error) {
+	if err := s.check(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := s.reads.usage.QueryContext(ctx)
+	if err != nil {
+		return nil, s.failed("usage", err)
+	}
+	defer func() { err = s.failed("usage", errors.Join(err, rows.Close())) }()
+	out = map[string]sandbox.Usage{}
+	for rows.Next() {
+		var name string
+		var count int
+		var cpu, memory float64
+		if err := rows.Scan(&name, &count, &cpu, &memory); err != nil {
+			return nil, err
+		}
+		out[name] = sandbox.Usage{Count: count, Reserved: sandbox.Resources{CPU: amount(cpu), Memory: amount(memory)}}
+	}
+	return out, rows.Err()
+}
+
 // Place implements sandbox.Placements.
 func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
 	return s.update(ctx, "place", p.ID, func(t *tx, r *sandbox.Record) error {

@@ -218,3 +218,35 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	}
 	return s.now(), nil
 }
+
+// Counts returns how many visible records there are of each node and state; what is missing is 0. Records that hold nothing on a node
+// have none.
+func (s *Store) Counts(ctx context.Context) (out map[struct {
+	Node  string
+	State sandbox.State
+}]int, err error) {
+	if err := s.check(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := s.reads.counts.QueryContext(ctx)
+	if err != nil {
+		return nil, s.failed("counts", err)
+	}
+	defer func() { err = s.failed("counts", errors.Join(err, rows.Close())) }()
+	out = map[struct {
+		Node  string
+		State sandbox.State
+	}]int{}
+	for rows.Next() {
+		var k struct {
+			Node  string
+			State sandbox.State
+		}
+		var n int
+		if err := rows.Scan(&k.Node, &k.State, &n); err != nil {
+			return nil, err
+		}
+		out[k] = n
+	}
+	return out, rows.Err()
+}

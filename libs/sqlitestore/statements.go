@@ -92,7 +92,7 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 
 // readStatements are prepared on each connection that reads, when it first needs them.
 type readStatements struct {
-	load, unplaced, nextExpiry, attention, work, onNode, unmirrored, nodes, meta *sql.Stmt
+	load, unplaced, nextExpiry, attention, work, onNode, unmirrored, nodes, meta, usage, counts *sql.Stmt
 }
 
 func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
@@ -107,6 +107,8 @@ func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
 		{&r.unmirrored, `SELECT id, version FROM osb_sandbox WHERE node = ? AND version > mirrored ORDER BY id LIMIT ?`},
 		{&r.nodes, `SELECT ` + nodeColumns + ` FROM osb_node ORDER BY name`},
 		{&r.meta, `SELECT value FROM osb_meta WHERE key = ?`},
+		{&r.usage, `SELECT node, count(*), total(cpu), total(memory) FROM osb_hold GROUP BY node`},
+		{&r.counts, `SELECT coalesce(node, ''), state, count(*) FROM osb_sandbox WHERE visible = 1 GROUP BY node, state`},
 	}
 	return r, prepare(list, func(text string) (*sql.Stmt, error) { return db.PrepareContext(ctx, text) })
 }

@@ -16,6 +16,7 @@ var keyTests = []test{
 	{"KeysRunOut", testKeyRunsOut},
 	{"KeyedRecordsAreKept", testKeyKeeps},
 	{"ConcurrentRepetitions", testKeyConcurrent},
+	{"ConcurrentRepetitionsOfWhatPasses", testKeyFreeConcurrent},
 }
 
 func keyed(name, hash string) func(n *sandbox.New) {
@@ -144,6 +145,14 @@ func testKeyKeeps(e *env) {
 	purge(1)
 	_, err = e.Get(e.ctx(), "keyed")
 	e.notFound("after its time", err)
+}
+
+func testKeyFreeConcurrent(e *env) {
+	e.insert("failed", keyed("k", "h"), unaccepted)
+	_, err := e.FailUnplaced(e.ctx(), "failed", sandbox.Failure{Reason: sandbox.ReasonNoCapacity, RetainFor: time.Hour})
+	e.ok(err)
+	e.gone("failed", sandbox.ReasonCreateFailed)
+	testKeyConcurrent(e)
 }
 
 func testKeyConcurrent(e *env) {

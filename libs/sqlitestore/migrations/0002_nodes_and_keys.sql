@@ -18,3 +18,6 @@ CREATE TABLE osb_key (
     PRIMARY KEY (tenant, name)
 ) WITHOUT ROWID;
 CREATE INDEX osb_key_until ON osb_key (until);
+
+-- For the numbers of sandboxes by node and state.
+CREATE INDEX osb_sandbox_count ON osb_sandbox (node, state) WHERE visible = 1;

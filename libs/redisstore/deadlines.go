@@ -1,0 +1,174 @@
+package redisstore
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"opensandbox/libs/sandbox"
+)
+
+// ExpireDue implements sandbox.Deadlines. The earliest deadline comes first, then the lower id.
+func (s *Store) ExpireDue(ctx context.Context, notAfter time.Time, max int) ([]sandbox.ID, error) {
+	if max < 1 {
+		return nil, nil
+	}
+	// By the caller's time first: mostly there is nothing due, and this is all.
+	ids, err := s.client.ZRangeArgs(ctx, redis.ZRangeArgs{
+		Key: s.keys.deadlines(), ByScore: true, Start: "-inf", Stop: score(notAfter.Truncate(time.Microsecond)), Count: int64(max),
+	}).Result()
+	if err != nil || len(ids) == 0 {
+		return nil, s.failed("due", err)
+	}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	until := now
+	if notAfter.Before(until) {
+		until = notAfter
+	}
+	out, err := s.expire(ctx, asIDs(ids), until, now)
+	return out, s.failed("expire", err)
+}
+
+// expire sets those of the records Gone that are due, all in two round trips. One that another writer has changed in between is left to
+// the next call, which finds it still due, or not.
+func (s *Store) expire(ctx context.Context, ids []sandbox.ID, until, now time.Time) ([]sandbox.ID, error) {
+	recs, err := s.load(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var changes []*change
+	for _, rec := range recs {
+		if rec == nil || !rec.Due(until) {
+			continue
+		}
+		r := rec.Clone()
+		// Due by the caller's slower time, but it ends now.
+		if !r.Expire(now) {
+			continue
+		}
+		c := s.keys.change(r.ID, strconv.FormatUint(rec.Version, 10))
+		if _, err := c.write(rec, &r); err != nil {
+			return nil, err
+		}
+		changes = append(changes, c)
+	}
+	answers, err := s.applyAll(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
+	var out []sandbox.ID
+	for i, a := range answers {
+		if a == answerOK {
+			out = append(out, changes[i].id)
+		}
+	}
+	return out, nil
+}
+
+// applyAll runs several changes in one round trip; each holds or fails by itself.
+func (s *Store) applyAll(ctx context.Context, changes []*change) ([]string, error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	answers := make([]string, len(changes))
+	for {
+		pipe := s.client.Pipeline()
+		cmds := make([]*redis.Cmd, len(changes))
+		for i, c := range changes {
+			cmds[i] = pipe.EvalSha(ctx, s.scripts.save.Hash(), c.keyList, c.args()...)
+		}
+		var confirmed *redis.Cmd
+		if s.durable {
+			confirmed = s.confirm(ctx, pipe)
+		}
+		_, err := pipe.Exec(ctx)
+		if redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") {
+			if err := s.scripts.save.Load(ctx, s.client).Err(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i, c := range cmds {
+			if answers[i], _, err = parseAnswer(c.Val()); err != nil {
+				return nil, err
+			}
+		}
+		if confirmed != nil {
+			return answers, unconfirmed(confirmed)
+		}
+		return answers, nil
+	}
+}
+
+// NextDeadline implements sandbox.Deadlines.
+func (s *Store) NextDeadline(ctx context.Context) (at time.Time, ok bool, err error) {
+	head, err := s.client.ZRangeWithScores(ctx, s.keys.deadlines(), 0, 0).Result()
+	if err != nil || len(head) == 0 {
+		return time.Time{}, false, s.failed("next deadline", err)
+	}
+	return time.UnixMicro(int64(head[0].Score)).UTC(), true, nil
+}
+
+// Attention implements sandbox.Deadlines. The earliest comes first, then the lower id; next is the first that is not among them, so it
+// lies in the past when there were more than max.
+func (s *Store) Attention(ctx context.Context, max int) (due []sandbox.Record, next time.Time, err error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	head, err := s.client.ZRangeWithScores(ctx, s.keys.attention(), 0, int64(max)).Result()
+	if err != nil {
+		return nil, time.Time{}, s.failed("attention", err)
+	}
+	var ids []sandbox.ID
+	for _, z := range head {
+		at := time.UnixMicro(int64(z.Score)).UTC()
+		if len(ids) == max || at.After(now) {
+			next = at
+			break
+		}
+		ids = append(ids, sandbox.ID(z.Member.(string)))
+	}
+	recs, err := s.load(ctx, ids)
+	if err != nil {
+		return nil, time.Time{}, s.failed("attention", err)
+	}
+	for _, r := range recs {
+		if r != nil && !r.AttentionAt().IsZero() && !r.AttentionAt().After(now) {
+			due = append(due, *r)
+		}
+	}
+	return due, next, nil
+}
+
+// Purge implements sandbox.Deadlines. The one that could be forgotten first goes first.
+func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, error) {
+	if max < 1 {
+		return 0, nil
+	}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before := score(now.Add(-age))
+	ids, err := s.client.ZRangeArgs(ctx, redis.ZRangeArgs{
+		Key: s.keys.ended(), ByScore: true, Start: "-inf", Stop: "(" + before, Count: int64(max),
+	}).Result()
+	if err != nil || len(ids) == 0 {
+		return 0, s.failed("purge", err)
+	}
+	keyList, args := []string{s.keys.ended(), s.keys.meta()}, []any{before}
+	for _, id := range ids {
+		keyList, args = append(keyList, s.keys.record(sandbox.ID(id))), append(args, id)
+	}
+	n, err := s.scripts.purge.Run(ctx, s.client, keyList, args...).Int()
+	return n, s.failed("purge", err)
+}

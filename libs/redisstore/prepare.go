@@ -1,0 +1,157 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"opensandbox/libs/fault"
+)
+
+// Fields of the meta hash.
+const (
+	metaMade    = "made"
+	metaSchema  = "schema"
+	metaChanges = "changes"
+	metaNodes   = "nodes"
+	metaPrint   = "fingerprint"
+)
+
+// minMajor and minMinor are the oldest Redis that has all commands that are used.
+const minMajor, minMinor = 6, 2
+
+// openRetry is the pause between attempts to reach the server at the start.
+const openRetry = 200 * time.Millisecond
+
+// prepare checks the server and makes the key space if it is new.
+func (s *Store) prepare(ctx context.Context, installation, fingerprint string) error {
+	info, err := s.info(ctx)
+	if err != nil {
+		return s.refused(err)
+	}
+	if err := checkVersion(info["redis_version"]); err != nil {
+		return err
+	}
+	s.warnIfVolatile(ctx)
+	if err := s.sendScripts(ctx); err != nil {
+		return err
+	}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return err
+	}
+	have, err := s.meta(ctx, metaSchema, schema)
+	if err != nil {
+		return err
+	}
+	if have != schema {
+		return fault.Newf(fault.Conflict, "the store was written by another version of this program: its schema is %q, this one knows %q", have, schema)
+	}
+	if fingerprint != "" {
+		if have, err = s.meta(ctx, metaPrint, fingerprint); err != nil {
+			return err
+		}
+		if have != fingerprint {
+			return fault.Newf(fault.Conflict, "this Redis already holds another installation with the name %q: their secrets differ (fingerprint %s there, "+
+				"%s here). Give each installation a name of its own (server.installation_id), or this process the secret of that installation",
+				installation, have, fingerprint)
+		}
+	}
+	_, err = s.meta(ctx, metaMade, micros(now))
+	return err
+}
+
+// meta returns a field of the meta hash, which gets value if it is missing.
+func (s *Store) meta(ctx context.Context, field, value string) (string, error) {
+	if err := s.client.HSetNX(ctx, s.keys.meta(), field, value).Err(); err != nil {
+		return "", s.failed("prepare", err)
+	}
+	have, err := s.client.HGet(ctx, s.keys.meta(), field).Result()
+	return have, s.failed("prepare", err)
+}
+
+// refused classifies why a server cannot be used at the start.
+func (s *Store) refused(err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "NOPERM"):
+		return fault.New(fault.Forbidden, "the user of Redis may not do what is needed: it needs all commands on the keys and channels of the installation").Because(err)
+	case permanent(err):
+		return fault.New(fault.Unauthenticated, "Redis refuses the user or the password, or its certificate is not trusted").Because(err)
+	}
+	return s.failed("connect", err)
+}
+
+// info asks the server what it is, again and again until it answers or ctx ends. A server that refuses (wrong password) is not asked
+// again.
+func (s *Store) info(ctx context.Context) (map[string]string, error) {
+	said := false
+	for {
+		text, err := s.client.Info(ctx, "server").Result()
+		if err == nil {
+			return parseInfo(text), nil
+		}
+		if permanent(err) {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, errUnreached(ctx, err)
+		}
+		if !said {
+			s.log.WarnContext(ctx, "Redis does not answer; waiting for it", "error", err)
+			said = true
+		}
+		select {
+		case <-time.After(openRetry):
+		case <-ctx.Done():
+			return nil, errUnreached(ctx, err)
+		}
+	}
+}
+
+func errUnreached(ctx context.Context, last error) error {
+	return fault.New(fault.Unavailable, "Redis cannot be reached").RetryAfter(retryAfter).Because(fmt.Errorf("%w (%w)", last, context.Cause(ctx)))
+}
+
+func parseInfo(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func checkVersion(v string) error {
+	parts := strings.SplitN(v, ".", 3)
+	if len(parts) < 2 {
+		return nil // a server that hides its version
+	}
+	major, errA := strconv.Atoi(parts[0])
+	minor, errB := strconv.Atoi(parts[1])
+	if errA != nil || errB != nil || major > minMajor || (major == minMajor && minor >= minMinor) {
+		return nil
+	}
+	return fault.Newf(fault.Invalid, "Redis %s is too old: %d.%d or newer is needed", v, minMajor, minMinor)
+}
+
+// warnIfVolatile says loudly when a restart of the server would lose everything. Servers that do not let their configuration be read
+// are believed.
+func (s *Store) warnIfVolatile(ctx context.Context) {
+	appendOnly, err := s.client.ConfigGet(ctx, "appendonly").Result()
+	if err != nil {
+		return
+	}
+	save, err := s.client.ConfigGet(ctx, "save").Result()
+	if err != nil || appendOnly["appendonly"] != "no" {
+		return
+	}
+	if save["save"] == "" {
+		s.log.ErrorContext(ctx, "Redis keeps nothing on disk (appendonly no, save \"\"): when it restarts, all records are lost. Set appendonly yes")
+		return
+	}
+	s.log.WarnContext(ctx, "Redis writes to disk only now and then (appendonly no): when it stops hard, the last minutes are lost. Set appendonly yes")
+}

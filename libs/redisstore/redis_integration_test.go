@@ -1,0 +1,100 @@
+//go:build integration
+
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"opensandbox/libs/node"
+	"opensandbox/libs/node/nodetest"
+	"opensandbox/libs/redisstore/redistest"
+	"opensandbox/libs/sandbox/sandboxtest"
+)
+
+// installations counts the key spaces of tests that share a server.
+var installations atomic.Uint64
+
+func fresh() string { return fmt.Sprintf("test-%d", installations.Add(1)) }
+
+// client returns a client as the programs have it.
+func client(t testing.TB, cfg ClientConfig) redis.UniversalClient {
+	t.Helper()
+	c, err := NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func single(s *redistest.Server) ClientConfig {
+	return ClientConfig{Mode: ModeSingle, Addrs: []string{s.Addr()}, Name: "a test"}
+}
+
+// open opens a store that is closed at the end of the test.
+func open(t testing.TB, cfg Config) *Store {
+	t.Helper()
+	if cfg.Installation == "" {
+		cfg.Installation = fresh()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := Open(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+// sound checks that all indexes agree with the records.
+func sound(t testing.TB, s *Store) {
+	t.Helper()
+	problems, err := s.Check(context.Background())
+	if err != nil {
+		t.Errorf("check: %v", err)
+	}
+	for _, p := range problems {
+		t.Errorf("not sound: %s", p)
+	}
+}
+
+// suites runs the suites of both ports, and looks after each test whether the store is sound.
+func suites(t *testing.T, cfg ClientConfig) {
+	t.Helper()
+	t.Run("Store", func(t *testing.T) {
+		sandboxtest.TestStore(t, func(t *testing.T, clock func() time.Time) sandboxtest.Store {
+			s := open(t, Config{Client: client(t, cfg), Clock: clock})
+			t.Cleanup(func() { sound(t, s) })
+			return s
+		})
+	})
+	t.Run("Registry", func(t *testing.T) {
+		nodetest.TestRegistry(t, func(t *testing.T, clock func() time.Time) node.Registry {
+			return open(t, Config{Client: client(t, cfg), Clock: clock})
+		})
+	})
+}
+
+func TestStandalone(t *testing.T) {
+	t.Parallel()
+	suites(t, single(redistest.Start(t, redistest.Options{})))
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	suites(t, ClientConfig{Mode: ModeCluster, Addrs: redistest.StartCluster(t, redistest.Options{}).Addrs()})
+}
