@@ -1,10 +1,12 @@
-// Package placement gives sandboxes that need a node to one.
+// Package placement gives sandboxes that need a node to one. It chooses by what it has read; the store reserves, and checks everything
+// again in the step that does, so that any number of schedulers may place at once.
 package placement
 
 import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"opensandbox/libs/fault"
@@ -19,6 +21,26 @@ type Store interface {
 	Now(ctx context.Context) (time.Time, error)
 }
 
+// Metrics is what placement tells of its work.
+type Metrics interface {
+	// Placement counts an attempt with its outcome, one of those below.
+	Placement(outcome string)
+	// Queue notes how many sandboxes had no node, and since when the first of them has waited; the zero time when there is none.
+	Queue(depth int, oldest time.Time)
+}
+
+// Outcomes of an attempt.
+const (
+	OutcomePlaced = "placed"
+	// OutcomeWaits: nothing fits now.
+	OutcomeWaits = "waits"
+	// OutcomeFailed: nothing has fitted for too long.
+	OutcomeFailed = "failed"
+	// OutcomeStale: another scheduler was faster, or the sandbox is not wanted any more.
+	OutcomeStale = "stale"
+	OutcomeError = "error"
+)
+
 // Config of placement.
 type Config struct {
 	// Wait is how long a sandbox may wait for room before its create fails.
@@ -29,92 +51,273 @@ type Config struct {
 	Ports []int
 	// DefaultRequest is reserved for a sandbox that asks for no reservation.
 	DefaultRequest sandbox.Resources
+	// Parallel is how many sandboxes are placed at once; 0 or 1 means one after the other, in the goroutine of the caller.
+	Parallel int
 }
 
-// Candidates is how many nodes the store is asked to try for one sandbox.
-const Candidates = 8
+// Deps of placement.
+type Deps struct {
+	Store Store
+	// Random decides between nodes that are about equally good.
+	Random *rand.Rand
+	// Trace begins a span for a record whose trace is parent, and returns what ends it.
+	Trace   func(ctx context.Context, parent, name string) (context.Context, func(error))
+	Metrics Metrics
+	Log     *slog.Logger
+}
 
 const (
-	batch = 100
+	// batch is how many sandboxes are looked at in one step; maxBatch is the limit to which it grows while those at the head of the queue
+	// only wait, so that they do not stand in the way of others that would fit.
+	batch    = 100
+	maxBatch = 1000
 	// retry is the pause before a sandbox that found no room is tried again.
 	retry = 250 * time.Millisecond
+	// ReplaceWait is the least time that a sandbox waits for room after its node was lost: the sandboxes of that node come all at once, and
+	// nodes that were away with it may be on their way back.
+	ReplaceWait = time.Minute
+	// span is the name of the span of an attempt.
+	span = "scheduler place"
 )
 
 // Placer is a step function. Step must not be called concurrently.
 type Placer struct {
-	store Store
+	Deps
 	cfg   Config
-	log   *slog.Logger
-	rand  *rand.Rand
+	batch int
+	// waiting are the sandboxes that found no room in the last step. They are not traced again until something happens to them.
+	waiting map[sandbox.ID]bool
 }
 
-// New returns a Placer. random decides between equal nodes.
-func New(store Store, cfg Config, random *rand.Rand, log *slog.Logger) *Placer {
-	return &Placer{store: store, cfg: cfg, rand: random, log: log}
+// New returns a Placer.
+func New(cfg Config, d Deps) *Placer {
+	return &Placer{Deps: d, cfg: cfg, batch: batch, waiting: map[sandbox.ID]bool{}}
 }
 
-// Step places what is unplaced and returns when to try again what found no room; zero when everything found some.
+// Step places what is unplaced and returns when to try again what found no room, by the store's clock; zero when everything found some.
 func (p *Placer) Step(ctx context.Context) (time.Time, error) {
-	records, err := p.store.Unplaced(ctx, batch)
-	if err != nil || len(records) == 0 {
-		return time.Time{}, err
-	}
-	nodes, err := p.store.Nodes(ctx)
+	records, err := p.Store.Unplaced(ctx, p.batch)
 	if err != nil {
 		return time.Time{}, err
 	}
-	now, err := p.store.Now(ctx)
+	p.Metrics.Queue(len(records), oldest(records))
+	if len(records) == 0 {
+		p.batch, p.waiting = batch, map[sandbox.ID]bool{}
+		return time.Time{}, nil
+	}
+	f, now, err := p.look(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	candidates := p.rank(nodes, now)
-	var wake time.Time
-	for i := range records {
-		waiting, err := p.place(ctx, &records[i], candidates, now)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if waiting {
-			wake = now.Add(retry)
-		}
+	r := &round{Placer: p, fleet: f, now: now, full: map[string]string{}, waits: map[sandbox.ID]bool{}}
+	err = r.placeAll(ctx, records)
+	p.waiting = r.waits
+	if err != nil {
+		return time.Time{}, err
 	}
-	if len(records) == batch && wake.IsZero() {
-		wake = now
-	}
-	return wake, nil
-}
-
-func (p *Placer) place(ctx context.Context, r *sandbox.Record, candidates []sandbox.Candidate, now time.Time) (waiting bool, err error) {
-	reserve := r.Spec.Requests
-	if reserve == (sandbox.Resources{}) {
-		reserve = p.cfg.DefaultRequest
-	}
-	_, err = p.store.Place(ctx, sandbox.PlaceRequest{ID: r.ID, Candidates: candidates, Ports: p.cfg.Ports, Reserve: reserve})
+	more := len(records) == p.batch
 	switch {
-	case err == nil, sandbox.IsStale(err), fault.Is(err, fault.NotFound):
-		return false, nil // placed, by us or by another scheduler, or not wanted any more
-	case fault.CodeOf(err) != sandbox.ReasonNoCapacity:
-		return false, err
-	case now.Before(r.CreatedAt.Add(p.cfg.Wait)):
-		return true, nil
+	case more && len(r.waits) == len(records):
+		p.batch = min(2*p.batch, maxBatch)
+	case len(records) < batch:
+		p.batch = batch
 	}
-	p.log.WarnContext(ctx, "no node has room", "sandbox", r.ID, "why", fault.TextOf(err))
-	_, err = p.store.FailUnplaced(ctx, r.ID, sandbox.Failure{Reason: sandbox.ReasonNoCapacity, Message: fault.TextOf(err), RetainFor: p.cfg.RetainFailed})
-	if sandbox.IsStale(err) || fault.Is(err, fault.NotFound) {
-		err = nil
+	switch {
+	case more && len(r.waits) < len(records):
+		return now, nil
+	case len(r.waits) > 0:
+		return now.Add(retry), nil
 	}
-	return false, err
+	return time.Time{}, nil
 }
 
-// rank returns the nodes that may take a sandbox, in an order that spreads load.
-func (p *Placer) rank(nodes []node.Node, now time.Time) []sandbox.Candidate {
-	var out []sandbox.Candidate
-	for _, n := range nodes {
-		if n.Draining || !n.Live(now) {
-			continue
-		}
-		out = append(out, sandbox.Candidate{Node: n.Name, Capacity: n.Capacity, MaxSandboxes: n.MaxSandboxes, PortMin: n.PortMin, PortMax: n.PortMax})
+// look reads what there is to choose from. What is held is of interest only where there is a choice.
+func (p *Placer) look(ctx context.Context) (*fleet, time.Time, error) {
+	nodes, err := p.Store.Nodes(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
 	}
-	p.rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
-	return out[:min(len(out), Candidates)]
+	now, err := p.Store.Now(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	f := newFleet(nodes, now, p.Random)
+	if f.open < 2 {
+		return f, now, nil
+	}
+	used, err := p.Store.Usage(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	f.holds(used)
+	return f, now, nil
+}
+
+// since returns from when on a sandbox has waited for its present placement.
+func since(r *sandbox.Record) time.Time {
+	if r.Placement.Epoch > 0 {
+		return r.Observed.At // its node was lost
+	}
+	return r.CreatedAt
+}
+
+func oldest(records []sandbox.Record) time.Time {
+	var first time.Time
+	for i := range records {
+		if at := since(&records[i]); first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// giveUpAt returns when the search for a node ends without success.
+func (p *Placer) giveUpAt(r *sandbox.Record) time.Time {
+	wait := p.cfg.Wait
+	if r.Placement.Epoch > 0 {
+		wait = max(wait, ReplaceWait)
+	}
+	return since(r).Add(wait)
+}
+
+// round is one step, with what it has learned so far.
+type round struct {
+	*Placer
+	fleet *fleet
+	now   time.Time
+
+	mu sync.Mutex
+	// full says for each kind of sandbox that found no room what was short; the next of its kind would find none either.
+	full  map[string]string
+	waits map[sandbox.ID]bool
+	err   error
+}
+
+// placeAll places records in their order, Parallel of them at once. An error about one of them does not hold up the others, unless it says
+// that the store is away. It returns one of them.
+func (r *round) placeAll(ctx context.Context, records []sandbox.Record) error {
+	if r.cfg.Parallel < 2 || len(records) < 2 {
+		for i := range records {
+			if r.stopped(ctx) {
+				break
+			}
+			r.place(ctx, &records[i])
+		}
+		return r.err
+	}
+	next := make(chan *sandbox.Record)
+	var workers sync.WaitGroup
+	for range min(r.cfg.Parallel, len(records)) {
+		workers.Go(func() {
+			for rec := range next {
+				r.place(ctx, rec)
+			}
+		})
+	}
+	for i := range records {
+		if r.stopped(ctx) {
+			break
+		}
+		next <- &records[i]
+	}
+	close(next)
+	workers.Wait()
+	return r.err
+}
+
+// stopped reports whether there is no point in going on.
+func (r *round) stopped(ctx context.Context) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return ctx.Err() != nil || fault.Is(r.err, fault.Unavailable)
+}
+
+// place makes one attempt for one sandbox and notes its outcome. The first attempt is traced, and the one that ends the search.
+func (r *round) place(ctx context.Context, rec *sandbox.Record) {
+	again := r.waiting[rec.ID]
+	end := func(error) {}
+	traced := ctx
+	if !again {
+		traced, end = r.Trace(ctx, rec.Intent.Trace, span)
+	}
+	outcome, err := r.attempt(traced, rec)
+	if again && (outcome == OutcomePlaced || outcome == OutcomeFailed) {
+		_, end = r.Trace(ctx, rec.Intent.Trace, span)
+	}
+	end(err)
+	r.Metrics.Placement(outcome)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case outcome == OutcomeWaits:
+		r.waits[rec.ID] = true
+	case outcome == OutcomeError && (r.err == nil || fault.Is(err, fault.Unavailable)):
+		r.err = err
+	}
+}
+
+// attempt returns what became of one attempt. The error says why it was not placed.
+func (r *round) attempt(ctx context.Context, rec *sandbox.Record) (outcome string, err error) {
+	err = r.reserve(ctx, rec)
+	switch {
+	case err == nil:
+		return OutcomePlaced, nil
+	case gone(err):
+		return OutcomeStale, nil
+	case fault.CodeOf(err) != sandbox.ReasonNoCapacity:
+		return OutcomeError, err
+	case r.now.Before(r.giveUpAt(rec)):
+		return OutcomeWaits, err
+	}
+	r.Log.WarnContext(ctx, "no node has room", "sandbox", rec.ID, "why", fault.TextOf(err))
+	_, failed := r.Store.FailUnplaced(ctx, rec.ID, sandbox.Failure{Reason: sandbox.ReasonNoCapacity, Message: fault.TextOf(err), RetainFor: r.cfg.RetainFailed})
+	switch {
+	case failed == nil:
+		return OutcomeFailed, err
+	case gone(failed):
+		return OutcomeStale, nil
+	}
+	return OutcomeError, failed
+}
+
+// gone reports whether a record is no longer one that needs a node.
+func gone(err error) bool { return sandbox.IsStale(err) || fault.Is(err, fault.NotFound) }
+
+// reserve tries the nodes that come into question, a few at a time. fault.Unavailable with ReasonNoCapacity as code when none has room.
+func (r *round) reserve(ctx context.Context, rec *sandbox.Record) error {
+	want := rec.Spec.Requests
+	if want == (sandbox.Resources{}) {
+		want = r.cfg.DefaultRequest
+	}
+	kind := kindOf(&rec.Spec, want)
+	r.mu.Lock()
+	text, full := r.full[kind]
+	r.mu.Unlock()
+	if full {
+		return noRoom(rec.ID, text)
+	}
+	ranking := r.fleet.rank(&rec.Spec, want)
+	var short string
+	for i, candidates := range ranking.chunks() {
+		placed, err := r.Store.Place(ctx, sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want})
+		if err == nil {
+			r.fleet.took(placed.Placement.Node, want)
+			return nil
+		}
+		if fault.CodeOf(err) != sandbox.ReasonNoCapacity {
+			return err
+		}
+		if i == 0 {
+			short = fault.TextOf(err)
+		}
+	}
+	text = ranking.explain(short)
+	r.mu.Lock()
+	r.full[kind] = text
+	r.mu.Unlock()
+	return noRoom(rec.ID, text)
+}
+
+func noRoom(id sandbox.ID, text string) error {
+	return fault.New(fault.Unavailable, text).WithCode(sandbox.ReasonNoCapacity).About(string(id))
 }

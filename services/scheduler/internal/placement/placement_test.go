@@ -1,30 +1,76 @@
 package placement_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"opensandbox/libs/fault"
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
 	"opensandbox/services/scheduler/internal/placement"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 type rig struct {
 	t     *testing.T
 	now   time.Time
 	store *memstore.Store
 	place *placement.Placer
+	told  *told
 }
 
 func newRig(t *testing.T, cfg placement.Config) *rig {
-	r := &rig{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	r := &rig{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), told: &told{outcomes: map[string]int{}}}
 	r.store = memstore.New(memstore.WithClock(func() time.Time { return r.now }))
-	r.place = placement.New(r.store, cfg, rand.New(rand.NewPCG(1, 2)), slog.New(slog.DiscardHandler))
+	r.place = placement.New(cfg, r.deps(r.store))
 	return r
+}
+
+func (r *rig) deps(s placement.Store) placement.Deps {
+	return placement.Deps{
+		Store: s, Random: rand.New(rand.NewPCG(1, 2)), Trace: r.told.begin, Metrics: r.told, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// told is what a placer has told of itself. It may be used concurrently.
+type told struct {
+	mu       sync.Mutex
+	outcomes map[string]int
+	depth    int
+	oldest   time.Time
+	// spans are the traces of those that were begun, ended is how many have ended.
+	spans []string
+	ended int
+}
+
+func (o *told) Placement(outcome string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.outcomes[outcome]++
+}
+
+func (o *told) Queue(depth int, oldest time.Time) { o.depth, o.oldest = depth, oldest }
+
+func (o *told) begin(ctx context.Context, parent, name string) (context.Context, func(error)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.spans = append(o.spans, name+" of "+parent)
+	return ctx, func(error) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.ended++
+	}
 }
 
 func (r *rig) node(name string, change func(*node.Registration)) {
@@ -40,8 +86,31 @@ func (r *rig) node(name string, change func(*node.Registration)) {
 
 func (r *rig) insert(id sandbox.ID, requests sandbox.Resources) {
 	r.t.Helper()
-	if _, err := r.store.Insert(r.t.Context(), sandbox.New{ID: id, Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}, Requests: requests}}); err != nil {
+	r.insertSpec(id, sandbox.Spec{Image: "i", Requests: requests})
+}
+
+func (r *rig) insertSpec(id sandbox.ID, spec sandbox.Spec) {
+	r.t.Helper()
+	spec.Entrypoint = []string{"e"}
+	if _, err := r.store.Insert(sandbox.WithTrace(r.t.Context(), "trace-"+string(id)), sandbox.New{ID: id, Spec: spec}); err != nil {
 		r.t.Fatal(err)
+	}
+}
+
+// images says what a node has.
+func (r *rig) images(name string, refs ...string) {
+	r.t.Helper()
+	nodes, err := r.store.Nodes(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if n.Name != name {
+			continue
+		}
+		if err := r.store.SetImages(r.t.Context(), name, n.Session, refs); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 }
 
@@ -144,5 +213,135 @@ func TestRoomThatBecomesFreeIsUsed(t *testing.T) {
 	r.step()
 	if rec := r.get("two"); rec.Placement.Node != "a" {
 		t.Errorf("not placed: %+v", rec.Placement)
+	}
+}
+
+func TestMetricsAndTraces(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, placement.Config{Wait: time.Second})
+	r.node("a", func(n *node.Registration) { n.MaxSandboxes = 1 })
+	first := r.now
+	for _, id := range []sandbox.ID{"placed", "waits", "fails"} {
+		r.insert(id, sandbox.Resources{})
+		r.now = r.now.Add(time.Millisecond)
+	}
+	r.step()
+	if r.told.depth != 3 || !r.told.oldest.Equal(first) {
+		t.Errorf("queue of %d since %v", r.told.depth, r.told.oldest)
+	}
+	r.step()
+	r.step() // those that wait are not traced each time
+	if _, err := r.store.SetGone(t.Context(), "waits", sandbox.ReasonDeleted); err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.Add(2 * time.Second)
+	r.step()
+	r.step()
+	if r.told.depth != 0 || !r.told.oldest.IsZero() {
+		t.Errorf("an empty queue is told as %d since %v", r.told.depth, r.told.oldest)
+	}
+	const name = "scheduler place of trace-"
+	if diff := cmp.Diff([]string{name + "placed", name + "waits", name + "fails", name + "fails"}, r.told.spans); diff != "" || r.told.ended != len(r.told.spans) {
+		t.Errorf("%d ended, spans (-want +got):\n%s", r.told.ended, diff)
+	}
+	want := map[string]int{placement.OutcomePlaced: 1, placement.OutcomeWaits: 6, placement.OutcomeFailed: 1}
+	if diff := cmp.Diff(want, r.told.outcomes); diff != "" {
+		t.Errorf("outcomes (-want +got):\n%s", diff)
+	}
+}
+
+func TestParallel(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, placement.Config{Parallel: 8, Ports: []int{1, 2}})
+	for i := range 10 {
+		r.node(fmt.Sprint("n", i), func(n *node.Registration) { n.MaxSandboxes = 8 })
+	}
+	for i := range 90 {
+		r.insert(sandbox.ID(fmt.Sprint(i)), sandbox.Resources{CPU: 10})
+	}
+	r.step()
+	if diff := cmp.Diff(map[string]int{placement.OutcomePlaced: 80, placement.OutcomeFailed: 10}, r.told.outcomes); diff != "" {
+		t.Errorf("outcomes (-want +got):\n%s", diff)
+	}
+}
+
+// TestWaitersDoNotBlock has more sandboxes at the head of the queue that find no room than one batch takes.
+func TestWaitersDoNotBlock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, placement.Config{Wait: time.Hour})
+	r.node("a", func(n *node.Registration) { n.Capacity.CPU = 100 })
+	for i := range 250 {
+		r.insert(sandbox.ID(fmt.Sprint("big-", i)), sandbox.Resources{CPU: 1000})
+	}
+	r.now = r.now.Add(time.Second)
+	r.insert("small", sandbox.Resources{CPU: 1})
+	for range 4 {
+		if wake := r.step(); wake.IsZero() {
+			t.Fatal("those that wait are not tried again")
+		}
+	}
+	if rec := r.get("small"); rec.Placement.Node != "a" {
+		t.Error("not placed behind those that wait")
+	}
+}
+
+func TestErrorsOfTheStore(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err error
+		// tried is how many of three sandboxes are tried.
+		tried int
+	}{
+		"away":       {fault.New(fault.Unavailable, "away"), 1},
+		"one record": {errors.New("this record is broken"), 3},
+	} {
+		r := newRig(t, placement.Config{})
+		r.node("a", nil)
+		for i := range 3 {
+			r.insert(sandbox.ID(fmt.Sprint(i)), sandbox.Resources{})
+		}
+		p := placement.New(placement.Config{}, r.deps(failing{r.store, tc.err}))
+		if _, err := p.Step(t.Context()); !errors.Is(err, tc.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := r.told.outcomes[placement.OutcomeError]; got != tc.tried {
+			t.Errorf("%s: tried %d, want %d", name, got, tc.tried)
+		}
+	}
+}
+
+// failing is a store that cannot place.
+type failing struct {
+	*memstore.Store
+	err error
+}
+
+func (f failing) Place(context.Context, sandbox.PlaceRequest) (sandbox.Record, error) {
+	return sandbox.Record{}, f.err
+}
+
+func TestReplacedSandboxesWaitForRoom(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, placement.Config{})
+	r.node("a", nil)
+	r.insertSpec("s", sandbox.Spec{Image: "i", Replace: true})
+	r.step()
+	r.now = r.now.Add(10 * time.Minute)
+	if _, err := r.store.Lose(t.Context(), sandbox.Loss{ID: "s", Node: "a", Epoch: 1}); err != nil {
+		t.Fatal(err)
+	}
+	lost := r.now
+	r.now = lost.Add(placement.ReplaceWait - time.Second)
+	r.step()
+	if rec := r.get("s"); !rec.Unplaced() {
+		t.Fatalf("given up %v after its node was lost: %+v", r.now.Sub(lost), rec.Observed)
+	}
+	if !r.told.oldest.Equal(lost) {
+		t.Errorf("it waits since %v, want %v", r.told.oldest, lost)
+	}
+	r.now = lost.Add(placement.ReplaceWait)
+	r.step()
+	if rec := r.get("s"); rec.Observed.State != sandbox.StateFailed || rec.Observed.Reason != sandbox.ReasonNoCapacity {
+		t.Errorf("observed %+v", rec.Observed)
 	}
 }

@@ -19,6 +19,20 @@ type Store interface {
 	SetGone(ctx context.Context, id sandbox.ID, reason string) (sandbox.Record, error)
 }
 
+// Metrics is what repairs tell of themselves.
+type Metrics interface {
+	// Repaired counts a repair of one of the kinds below.
+	Repaired(kind string)
+}
+
+// Kinds of repairs. The end of a failed create that has been shown for long enough is none.
+const (
+	// KindWithdrawn: a failed pause or resume was taken back for an api that died.
+	KindWithdrawn = "withdrawn_intent"
+	// KindAbandoned: a failed create that no client knows of was removed for an api that died.
+	KindAbandoned = "abandoned_create"
+)
+
 // KeepEnded is how long ended records stay readable for diagnostics.
 const KeepEnded = time.Hour
 
@@ -26,12 +40,15 @@ const batch = 200
 
 // Reconciler is a step function. Step must not be called concurrently.
 type Reconciler struct {
-	store Store
-	log   *slog.Logger
+	store   Store
+	metrics Metrics
+	log     *slog.Logger
 }
 
 // New returns a Reconciler.
-func New(store Store, log *slog.Logger) *Reconciler { return &Reconciler{store: store, log: log} }
+func New(store Store, metrics Metrics, log *slog.Logger) *Reconciler {
+	return &Reconciler{store: store, metrics: metrics, log: log}
+}
 
 // Step repairs what is due and returns when the next repair is due; zero when none is known of.
 func (r *Reconciler) Step(ctx context.Context) (time.Time, error) {
@@ -56,11 +73,16 @@ func (r *Reconciler) Step(ctx context.Context) (time.Time, error) {
 
 func (r *Reconciler) repair(ctx context.Context, rec *sandbox.Record) error {
 	var err error
+	kind := ""
 	switch {
 	case rec.FailedCreate():
+		if !rec.Intent.Accepted {
+			kind = KindAbandoned
+		}
 		_, err = r.store.SetGone(ctx, rec.ID, sandbox.ReasonCreateFailed)
 	case rec.Withdrawable():
 		r.log.WarnContext(ctx, "withdrawing an intent that failed", "sandbox", rec.ID, "desired", rec.Intent.Desired)
+		kind = KindWithdrawn
 		back := sandbox.DesiredRunning
 		if rec.Observed.State == sandbox.StatePaused {
 			back = sandbox.DesiredPaused
@@ -69,6 +91,9 @@ func (r *Reconciler) repair(ctx context.Context, rec *sandbox.Record) error {
 	}
 	if sandbox.IsStale(err) || sandbox.IsStopping(err) || fault.Is(err, fault.NotFound) {
 		return nil // somebody else was faster
+	}
+	if err == nil && kind != "" {
+		r.metrics.Repaired(kind)
 	}
 	return err
 }

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
 	"opensandbox/libs/fault"
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
@@ -12,17 +15,40 @@ import (
 	"opensandbox/services/scheduler/internal/reconcile"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 type rig struct {
 	t       *testing.T
 	now     time.Time
 	store   *memstore.Store
 	session uint64
+	repairs repairs
+}
+
+// repairs counts by kind.
+type repairs map[string]int
+
+func (r repairs) Repaired(kind string) { r[kind]++ }
+
+func (r *rig) step() {
+	r.t.Helper()
+	if _, err := reconcile.New(r.store, r.repairs, slog.New(slog.DiscardHandler)).Step(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// repaired checks what was counted.
+func (r *rig) repaired(want repairs) {
+	r.t.Helper()
+	if diff := cmp.Diff(want, r.repairs); diff != "" {
+		r.t.Errorf("repairs (-want +got):\n%s", diff)
+	}
 }
 
 // newRig has one sandbox, "s", on one node.
 func newRig(t *testing.T, accepted bool) *rig {
 	t.Helper()
-	r := &rig{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	r := &rig{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), repairs: repairs{}}
 	r.store = memstore.New(memstore.WithClock(func() time.Time { return r.now }))
 	n, err := r.store.Register(t.Context(), node.Registration{Name: "n", EngineID: "e", PortMin: 1, PortMax: 9})
 	if err == nil {
@@ -58,9 +84,7 @@ func (r *rig) get() sandbox.Record {
 func (r *rig) after(d time.Duration) sandbox.Record {
 	r.t.Helper()
 	r.now = r.now.Add(d)
-	if _, err := reconcile.New(r.store, slog.New(slog.DiscardHandler)).Step(r.t.Context()); err != nil {
-		r.t.Fatal(err)
-	}
+	r.step()
 	return r.get()
 }
 
@@ -78,6 +102,7 @@ func TestAFailedPauseIsWithdrawn(t *testing.T) {
 	if rec := r.after(2 * time.Second); rec.Intent.Desired != sandbox.DesiredRunning {
 		t.Errorf("desired %s, want running", rec.Intent.Desired)
 	}
+	r.repaired(repairs{reconcile.KindWithdrawn: 1})
 }
 
 func TestFailedCreatesAreForgotten(t *testing.T) {
@@ -85,7 +110,11 @@ func TestFailedCreatesAreForgotten(t *testing.T) {
 	for name, c := range map[string]struct {
 		accepted bool
 		after    time.Duration
-	}{"nobody knows of it": {false, sandbox.AbandonAfter}, "somebody has its id": {true, time.Hour}} {
+		repairs  repairs
+	}{
+		"nobody knows of it":  {false, sandbox.AbandonAfter, repairs{reconcile.KindAbandoned: 1}},
+		"somebody has its id": {true, time.Hour, repairs{}},
+	} {
 		r := newRig(t, c.accepted)
 		r.report(sandbox.StateFailed)
 		if rec := r.after(c.after - time.Second); rec.Gone() {
@@ -94,6 +123,7 @@ func TestFailedCreatesAreForgotten(t *testing.T) {
 		if rec := r.after(2 * time.Second); !rec.Gone() || rec.Intent.Reason != sandbox.ReasonCreateFailed {
 			t.Errorf("%s: %+v", name, rec.Intent)
 		}
+		r.repaired(c.repairs)
 	}
 }
 
@@ -110,9 +140,7 @@ func TestEndedRecordsAreForgotten(t *testing.T) {
 		t.Error("not ended")
 	}
 	r.now = r.now.Add(2 * time.Second)
-	if _, err := reconcile.New(r.store, slog.New(slog.DiscardHandler)).Step(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.step()
 	if _, err := r.store.Get(t.Context(), "s"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("still there after %v: %v", reconcile.KeepEnded, err)
 	}

@@ -1,0 +1,61 @@
+package app
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"opensandbox/libs/schedulermetrics"
+	"opensandbox/libs/telemetry"
+	"opensandbox/services/scheduler/internal/deadline"
+	"opensandbox/services/scheduler/internal/nodeloss"
+	"opensandbox/services/scheduler/internal/placement"
+	"opensandbox/services/scheduler/internal/reconcile"
+)
+
+// Stepper is a scheduler without its loops, for a simulator that decides what runs when. It does all its work in the goroutine of the
+// caller. Its methods must not be called concurrently with themselves.
+type Stepper struct {
+	place  *placement.Placer
+	expire *deadline.Expirer
+	repair *reconcile.Reconciler
+	giveUp *nodeloss.GiverUp
+}
+
+// NewStepper returns a Stepper that measures nothing. random decides between nodes that are about equally good.
+func NewStepper(cfg Config, d Deps, random *rand.Rand) *Stepper {
+	return newStepper(cfg, d, random, nil, 1)
+}
+
+func newStepper(cfg Config, d Deps, random *rand.Rand, m *schedulermetrics.Metrics, parallel int) *Stepper {
+	return &Stepper{
+		place: placement.New(placement.Config{
+			Wait: cfg.PlacementWait, RetainFailed: cfg.RetainFailed, Ports: cfg.Ports, DefaultRequest: cfg.DefaultRequest, Parallel: parallel,
+		}, placement.Deps{Store: d.Store, Random: random, Trace: telemetry.Work(d.Tracers), Metrics: m, Log: d.Log}),
+		expire: deadline.New(d.Store, expiries{m}, d.Log),
+		repair: reconcile.New(d.Store, m, d.Log),
+		giveUp: nodeloss.New(nodeloss.Config{LostAfter: cfg.NodeLostAfter, RetainFailed: cfg.RetainFailed}, d.Store, m, d.Log),
+	}
+}
+
+// expiries measures the lateness of decisions at the moment at which they have been made.
+type expiries struct{ metrics *schedulermetrics.Metrics }
+
+func (e expiries) Expired(count int, oldest time.Time) { e.metrics.Expired(count, time.Since(oldest)) }
+
+// Place gives what is unplaced to nodes and returns when to try again at the latest, by the store's clock.
+func (s *Stepper) Place(ctx context.Context) (time.Time, error) { return s.place.Step(ctx) }
+
+// Expire ends what is due at now, a time that has not jumped ahead, and returns the next deadline, by the same clock.
+func (s *Stepper) Expire(ctx context.Context, now time.Time) (time.Time, error) {
+	return s.expire.Step(ctx, now)
+}
+
+// Repair does what processes that died have left undone and returns when the next repair is due, by the store's clock.
+func (s *Stepper) Repair(ctx context.Context) (time.Time, error) { return s.repair.Step(ctx) }
+
+// GiveUp gives up the sandboxes of nodes that are lost and returns when the next node will be, by the clock of now. That clock must never
+// jump, and must go on while the process is stopped. GiveUp must be called every second: each gap, and each error, puts off what it does.
+func (s *Stepper) GiveUp(ctx context.Context, now time.Time) (time.Time, error) {
+	return s.giveUp.Step(ctx, now)
+}
