@@ -23,7 +23,9 @@ const (
 type Server struct {
 	http     *http.Server
 	listener net.Listener
+	leaving  chan struct{}
 	draining chan struct{}
+	linger   time.Duration
 	grace    time.Duration
 }
 
@@ -33,7 +35,10 @@ type Config struct {
 	Address string
 	// KeepAlive is how long an idle connection is kept.
 	KeepAlive time.Duration
-	// Grace is how long requests in progress may take after the end of Run's context.
+	// Linger is how long everything goes on after the end of Run's context, so that load balancers can turn away first: a connection that
+	// is made in the moment in which a listener closes is cut without an answer.
+	Linger time.Duration
+	// Grace is how long requests in progress may take after that.
 	Grace time.Duration
 }
 
@@ -45,7 +50,7 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Address, err)
 	}
 	return &Server{
-		listener: l, draining: make(chan struct{}), grace: cfg.Grace,
+		listener: l, leaving: make(chan struct{}), draining: make(chan struct{}), linger: cfg.Linger, grace: cfg.Grace,
 		http: &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: cfg.KeepAlive, MaxHeaderBytes: maxHeaderBytes},
 	}, nil
 }
@@ -53,20 +58,31 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 // Addr returns the address that was taken.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
+// Leaving is closed when the server begins to turn clients away: Config.Linger before Draining.
+func (s *Server) Leaving() <-chan struct{} { return s.leaving }
+
 // Draining is closed when the server begins to end, so that requests that wait can answer.
 func (s *Server) Draining() <-chan struct{} { return s.draining }
 
-// Run serves h until ctx ends, then stops accepting, lets the requests in progress finish within the grace time, and returns nil. It
-// returns an error when the listener breaks.
+// Run serves h until ctx ends, lingers, then stops accepting, lets the requests in progress finish within the grace time, and returns
+// nil. It returns an error when the listener breaks.
 func (s *Server) Run(ctx context.Context, h http.Handler) error {
 	s.http.Handler = h
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {
 	case err := <-failed:
+		close(s.leaving)
 		close(s.draining)
 		return err
 	case <-ctx.Done():
+	}
+	close(s.leaving)
+	select {
+	case err := <-failed:
+		close(s.draining)
+		return err
+	case <-time.After(s.linger):
 	}
 	close(s.draining)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)

@@ -170,3 +170,35 @@ func FuzzTidyPath(f *testing.F) {
 		}
 	})
 }
+
+func TestRunLingers(t *testing.T) {
+	t.Parallel()
+	s, err := httpx.Listen(t.Context(), httpx.Config{Address: "127.0.0.1:0", Linger: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, echo) }()
+	cancel()
+	<-s.Leaving()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := client.Get("http://" + s.Addr().String() + "/still")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if got := text(t, r); !strings.HasPrefix(got, "/still") {
+		t.Errorf("a server that lingers answers %q", got)
+	}
+	select {
+	case <-s.Draining():
+		t.Error("it drains while it lingers")
+	default:
+	}
+	s.Close() // the listener breaks, which ends the wait
+	if err := <-ended; err == nil {
+		t.Error("Run does not tell that the listener broke")
+	}
+	<-s.Draining()
+}

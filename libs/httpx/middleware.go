@@ -139,7 +139,7 @@ func CORS(next http.Handler) http.Handler {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Credentials", "true")
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
-			h.Set("Access-Control-Expose-Headers", "OPEN-SANDBOX-ORIGIN, "+RequestIDHeader)
+			h.Set("Access-Control-Expose-Headers", "OPEN-SANDBOX-ORIGIN, Retry-After, Idempotent-Replayed, "+RequestIDHeader)
 			next.ServeHTTP(w, r)
 			return
 		}

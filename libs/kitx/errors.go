@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"opensandbox/libs/fault"
 )
@@ -38,14 +40,17 @@ type envelope struct {
 	SandboxID string         `json:"sandboxId,omitempty"`
 }
 
-// classify gives the errors of the standard library that cross every layer their class.
+// classify gives the errors of the standard library that cross every layer their class. Those that have one keep it, whatever their cause.
 func classify(err error) error {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return fault.Newf(fault.TooLarge, "the body exceeds the limit of %d bytes", tooLarge.Limit).Because(err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fault.New(fault.Unavailable, "the request took too long").Because(err)
+		return fault.New(fault.Unavailable, "the request took too long").RetryAfter(time.Second).Because(err)
 	case errors.Is(err, context.Canceled):
 		return fault.New(fault.Unavailable, "the request was given up").Because(err)
 	}
@@ -67,11 +72,15 @@ func WriteError(w http.ResponseWriter, err error) {
 		body = []byte(`{"code":"INTERNAL_ERROR","message":"internal error"}`)
 	}
 	h := w.Header()
+	if own, ok := errors.AsType[interface {
+		error
+		Headerer
+	}](err); ok {
+		maps.Copy(h, own.Headers())
+	}
 	if d := fault.RetryAfterOf(err); d > 0 {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(d.Seconds())))))
 	}
 	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(a.status)
-	_, _ = w.Write(body) // the client may have gone
+	send(w, a.status, body)
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path"
 	"strconv"
@@ -63,6 +64,19 @@ func Op(name string, status int) OpInfo { return OpInfo{name, status} }
 // None is the request or response of an operation that has none. As a response it is written as an empty body with Content-Length 0,
 // which some published clients insist on.
 type None struct{}
+
+// Headerer is a response, or an error, that has headers of its own. They replace those of the same name.
+type Headerer interface{ Headers() http.Header }
+
+// Text is a response that is sent as plain text in UTF-8 instead of JSON.
+type Text struct {
+	Body string
+	// Header is sent with it; it may be nil.
+	Header http.Header
+}
+
+// Headers implements Headerer.
+func (t Text) Headers() http.Header { return t.Header }
 
 // Route adds an operation: decode turns the request into Req, do is the use case, and its result is written as JSON. Errors of both go
 // through WriteError. A panic of either is logged and answered with 500.
@@ -119,6 +133,14 @@ func (k *Kit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func write(w http.ResponseWriter, code int, response any) error {
+	if own, ok := response.(Headerer); ok {
+		maps.Copy(w.Header(), own.Headers())
+	}
+	if text, ok := response.(Text); ok {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		send(w, code, []byte(text.Body))
+		return nil
+	}
 	if _, none := response.(None); none {
 		if code != http.StatusNoContent {
 			w.Header().Set("Content-Length", "0")
@@ -130,12 +152,15 @@ func write(w http.ResponseWriter, code int, response any) error {
 	if err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("Content-Type", "application/json")
+	send(w, code, body)
+	return nil
+}
+
+func send(w http.ResponseWriter, code int, body []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
 	_, _ = w.Write(body) // the client may have gone
-	return nil
 }
 
 // headerOnly takes what the mux would have answered without sending it.

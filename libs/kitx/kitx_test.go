@@ -149,3 +149,39 @@ func FuzzCheckJSON(f *testing.F) {
 		}
 	})
 }
+
+// refusal is an error with a header of its own.
+type refusal struct{ error }
+
+func (refusal) Headers() http.Header { return http.Header{"X-Why": {"because"}} }
+func (r refusal) Unwrap() error      { return r.error }
+
+func TestHeadersAndText(t *testing.T) {
+	t.Parallel()
+	k, _ := newKit(t)
+	name := func(_ context.Context, r *http.Request) (string, error) { return r.PathValue("name"), nil }
+	kitx.Route(k, "GET /text/{name}", kitx.Op("Text", 200), name, func(_ context.Context, n string) (kitx.Text, error) {
+		if n == "none" {
+			return kitx.Text{}, fmt.Errorf("wrapped: %w", refusal{fault.New(fault.NotFound, "no such text")})
+		}
+		return kitx.Text{Body: "é\n", Header: http.Header{"Deprecation": {"true"}}}, nil
+	})
+	if w := do(k, "GET", "/text/x", ""); w.Code != 200 || w.Body.String() != "é\n" || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" ||
+		w.Header().Get("Content-Length") != "3" || w.Header().Get("Deprecation") != "true" {
+		t.Errorf("text: %d %q %v", w.Code, w.Body, w.Header())
+	}
+	w := do(k, "GET", "/text/none", "")
+	if e := envelope(t, w); w.Code != 404 || e["message"] != "no such text" || w.Header().Get("X-Why") != "because" {
+		t.Errorf("error: %d %v %v", w.Code, e, w.Header())
+	}
+}
+
+// An error that has a class keeps it, although a time-out is behind it.
+func TestClassedErrorsKeepTheirClass(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	kitx.WriteError(w, fault.New(fault.NotFound, "gone").WithCode("X").Because(context.DeadlineExceeded))
+	if e := envelope(t, w); w.Code != 404 || e["code"] != "X" || e["message"] != "gone" {
+		t.Errorf("%d %v", w.Code, e)
+	}
+}

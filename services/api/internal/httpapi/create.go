@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,13 +43,17 @@ func parseCreate(body []byte) (usecase.CreateRequest, error) {
 	requests := f.plainTexts("resourceRequests")
 	extensions := f.plainTexts("extensions")
 	checkFlags(f)
+	os, arch := platformOf(f)
 	if err := f.err(); err != nil {
 		return usecase.CreateRequest{}, err
 	}
 	if err := checkUnsupported(f, limits); err != nil {
 		return usecase.CreateRequest{}, err
 	}
-	if req.Spec.Extensions, err = parseExtensions(extensions); err != nil {
+	if req.Spec.Needs.Platform, err = parsePlatform(f, os, arch); err != nil {
+		return usecase.CreateRequest{}, err
+	}
+	if err := parseExtensions(&req.Spec, extensions); err != nil {
 		return usecase.CreateRequest{}, err
 	}
 	if req.Spec.Limits, err = parseResources(limits); err != nil {
@@ -179,7 +185,6 @@ func checkUnsupported(f form, limits map[string]string) error {
 		{cp.fields != nil && cp.boolean("enabled"), "credentialProxy", "the credential proxy"},
 		{f.boolean("secureAccess"), "secureAccess", "secure access"},
 		{f.present("lifecycle"), "lifecycle", "lifecycle hooks"},
-		{f.present("platform"), "platform", "the choice of a platform"},
 		{len(volumes) > 0, "volumes", "volumes"},
 		{img.present("auth"), "image.auth", "registry credentials in a request"},
 		{gpu, "resourceLimits.gpu", "GPUs"},
@@ -197,23 +202,28 @@ func missing(field, what string) error {
 		WithDetails(fault.Detail{Field: field, Problem: "not supported yet"})
 }
 
-// parseExtensions keeps what is handed back to clients. Unknown keys are ignored, as in OpenSandbox 1.1.1.
-func parseExtensions(in map[string]string) (map[string]string, error) {
-	var out map[string]string
-	for k, v := range in {
-		switch {
-		case k == "access.renew.extend.seconds":
-			return nil, missing("extensions["+k+"]", "renewals on access")
-		case k == "bootstrap.execd.isolation" && v == "enable":
-			return nil, fault.New(fault.Forbidden, "extensions[bootstrap.execd.isolation] gives a sandbox more privileges, which the operator of this server has not allowed; no configuration key allows it yet")
-		case strings.HasPrefix(k, extensionPrefix):
-			if out == nil {
-				out = map[string]string{}
+// parseExtensions reads the extensions that mean something here and keeps what is handed back to clients. Unknown keys are ignored, as in
+// OpenSandbox 1.1.1. They are read in the order of their keys, so that the same request always gets the same error.
+func parseExtensions(spec *sandbox.Spec, in map[string]string) error {
+	for _, k := range slices.Sorted(maps.Keys(in)) {
+		v := in[k]
+		if known, err := parseExtension(spec, k, v); known || err != nil {
+			if err != nil {
+				return err
 			}
-			out[k] = v
+			continue
+		}
+		switch {
+		case k == "bootstrap.execd.isolation" && v == "enable":
+			return fault.New(fault.Forbidden, "extensions[bootstrap.execd.isolation] gives a sandbox more privileges, which the operator of this server has not allowed; no configuration key allows it yet")
+		case strings.HasPrefix(k, extensionPrefix):
+			if spec.Extensions == nil {
+				spec.Extensions = map[string]string{}
+			}
+			spec.Extensions[k] = v
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // parseResources parses cpu and memory. Other keys are ignored, as in OpenSandbox 1.1.1.

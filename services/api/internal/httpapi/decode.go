@@ -22,7 +22,11 @@ func decodeCreate(ctx context.Context, r *http.Request) (usecase.CreateRequest, 
 		return usecase.CreateRequest{}, err
 	}
 	req, err := parseCreate(body)
+	if err != nil {
+		return usecase.CreateRequest{}, err
+	}
 	req.Async = prefersAsync(r.Header)
+	req.Key, err = parseKey(r.Header, body)
 	return req, err
 }
 

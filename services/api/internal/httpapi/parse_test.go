@@ -1,16 +1,33 @@
 package httpapi
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 	"opensandbox/services/api/internal/usecase"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// extensions is a create with one extension.
+func extensions(name, value string) string {
+	return fmt.Sprintf(`{%s,"extensions":{%q:%q}}`, minimal, name, value)
+}
+
+func manyLabels() string {
+	var pairs []string
+	for i := range maxNodeLabels + 1 {
+		pairs = append(pairs, fmt.Sprintf("l%d=v", i))
+	}
+	return strings.Join(pairs, ",")
+}
 
 const minimal = `"image":{"uri":"busybox"},"entrypoint":["sleep","60"],"resourceLimits":{}`
 
@@ -34,6 +51,15 @@ func TestParseCreate(t *testing.T) {
 		"env drops nulls":  {`{` + minimal + `,"env":{"A":"1","B":null,"C":""}}`, with(func(r *usecase.CreateRequest) { r.Spec.Env = map[string]string{"A": "1", "C": ""} })},
 		"extensions": {`{` + minimal + `,"extensions":{"opensandbox.extensions.x":"y","other":"ignored"}}`,
 			with(func(r *usecase.CreateRequest) { r.Spec.Extensions = map[string]string{"opensandbox.extensions.x": "y"} })},
+		"platform": {`{` + minimal + `,"platform":{"os":" Linux ","arch":"AARCH64"}}`, with(func(r *usecase.CreateRequest) { r.Spec.Needs.Platform = "linux/arm64" })},
+		"renewals": {extensions(extRenew, " 600 "), with(func(r *usecase.CreateRequest) { r.Spec.RenewOnAccess = 10 * time.Minute })},
+		"labels": {extensions(extLabels, "zone=a, example.com/disk=ssd,spare="),
+			with(func(r *usecase.CreateRequest) {
+				r.Spec.Needs.Labels = map[string]string{"zone": "a", "example.com/disk": "ssd", "spare": ""}
+			})},
+		"replaced": {extensions(extLost, "replace"), with(func(r *usecase.CreateRequest) { r.Spec.Replace = true })},
+		"lost":     {extensions(extLost, "fail"), with(func(*usecase.CreateRequest) {})},
+		"runtime":  {extensions(extRuntime, "runsc"), with(func(r *usecase.CreateRequest) { r.Spec.Needs.Runtime = "runsc" })},
 		"requests": {`{` + minimal + `,"resourceRequests":{"memory":"1Gi","cpu":"1"}}`, with(func(r *usecase.CreateRequest) { r.Spec.Requests = sandbox.Resources{CPU: 1000, Memory: 1 << 30} })},
 	} {
 		got, err := parseCreate([]byte(c.body))
@@ -72,7 +98,23 @@ func TestParseCreateRefuses(t *testing.T) {
 		"volumes":             {`{` + minimal + `,"volumes":[{"name":"a"}]}`, "volumes", sandbox.CodeInvalidParameter},
 		"secure access":       {`{` + minimal + `,"secureAccess":true}`, "secureAccess", sandbox.CodeInvalidParameter},
 		"lifecycle":           {`{` + minimal + `,"lifecycle":{}}`, "lifecycle", sandbox.CodeInvalidParameter},
-		"platform":            {`{` + minimal + `,"platform":{"os":"linux","arch":"amd64"}}`, "platform", sandbox.CodeInvalidParameter},
+		"windows":             {`{` + minimal + `,"platform":{"os":"Windows","arch":"amd64"}}`, "platform.os", sandbox.CodeInvalidParameter},
+		"unknown system":      {`{` + minimal + `,"platform":{"os":"plan9","arch":"amd64"}}`, "platform.os", sandbox.CodeInvalidParameter},
+		"unknown arch":        {`{` + minimal + `,"platform":{"os":"linux","arch":"riscv64"}}`, "platform.arch", sandbox.CodeInvalidParameter},
+		"platform is text":    {`{` + minimal + `,"platform":"linux/amd64"}`, "platform", ""},
+		"half a platform":     {`{` + minimal + `,"platform":{"os":"linux"}}`, "platform.arch", ""},
+		"numeric platform":    {`{` + minimal + `,"platform":{"os":1,"arch":"amd64"}}`, "platform.os", ""},
+		"short renewal":       {extensions(extRenew, "299"), "extensions[access.renew.extend.seconds]", sandbox.CodeInvalidParameter},
+		"long renewal":        {extensions(extRenew, "86401"), "extensions[access.renew.extend.seconds]", sandbox.CodeInvalidParameter},
+		"renewal in hex":      {extensions(extRenew, "0x400"), "extensions[access.renew.extend.seconds]", sandbox.CodeInvalidParameter},
+		"empty renewal":       {extensions(extRenew, ""), "extensions[access.renew.extend.seconds]", sandbox.CodeInvalidParameter},
+		"no label":            {extensions(extLabels, ""), "extensions[node.labels]", sandbox.CodeInvalidParameter},
+		"label without value": {extensions(extLabels, "zone"), "extensions[node.labels]", sandbox.CodeInvalidParameter},
+		"label twice":         {extensions(extLabels, "zone=a,zone=b"), "extensions[node.labels]", sandbox.CodeInvalidParameter},
+		"strange label":       {extensions(extLabels, "zone=a b"), "extensions[node.labels]", sandbox.CodeInvalidParameter},
+		"many labels":         {extensions(extLabels, manyLabels()), "extensions[node.labels]", sandbox.CodeInvalidParameter},
+		"unknown loss":        {extensions(extLost, "Replace"), "extensions[node.lost]", sandbox.CodeInvalidParameter},
+		"strange runtime":     {extensions(extRuntime, "run sc"), "extensions[node.runtime]", sandbox.CodeInvalidParameter},
 		"gpu":                 {`{"image":{"uri":"b"},"entrypoint":["a"],"resourceLimits":{"gpu":"all"}}`, "resourceLimits.gpu", sandbox.CodeInvalidParameter},
 		"memory":              {`{"image":{"uri":"b"},"entrypoint":["a"],"resourceLimits":{"memory":"lots"}}`, "resourceLimits.memory", sandbox.CodeInvalidParameter},
 		"auth":                {`{"image":{"uri":"b","auth":{"username":"u","password":"topsecret"}},"entrypoint":["a"],"resourceLimits":{}}`, "image.auth", sandbox.CodeInvalidParameter},
@@ -177,6 +219,22 @@ func FuzzParseCreate(f *testing.F) {
 		}
 		if err != nil && fault.KindOf(err) == fault.Internal {
 			t.Errorf("%q gave an unclassified error: %v", body, err)
+		}
+	})
+}
+
+func FuzzParseNodeLabels(f *testing.F) {
+	f.Add("zone=a,disk=ssd")
+	f.Add("a=,=b")
+	f.Fuzz(func(t *testing.T, s string) {
+		labels, err := parseNodeLabels("x", s)
+		if err != nil {
+			return
+		}
+		for name, value := range labels {
+			if name == "" || strings.ContainsAny(name+value, "=, ") {
+				t.Errorf("%q was taken as %q=%q", s, name, value)
+			}
 		}
 	})
 }

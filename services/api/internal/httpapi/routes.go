@@ -25,6 +25,7 @@ type Config struct {
 func New(cfg Config, uses *usecase.UseCases, kit *kitx.Kit) http.Handler {
 	for _, prefix := range []string{"", "/v1"} {
 		lifecycle(kit, prefix, uses)
+		diagnostics(kit, prefix, uses)
 		notYet(kit, prefix)
 	}
 	kitx.Route(kit, "POST /v1/metrics/events", kitx.Op("RecordMetricsEvent", http.StatusNoContent), decodeMetricsEvent, func(_ context.Context, e MetricsEvent) (kitx.None, error) {
@@ -44,7 +45,7 @@ func New(cfg Config, uses *usecase.UseCases, kit *kitx.Kit) http.Handler {
 
 // lifecycle registers the routes of sandboxes, a line each.
 func lifecycle(k *kitx.Kit, p string, u *usecase.UseCases) {
-	kitx.Route(k, "POST "+p+"/sandboxes", kitx.Op("CreateSandbox", http.StatusAccepted), decodeCreate, answer(u.Create, createdOf))
+	kitx.Route(k, "POST "+p+"/sandboxes", kitx.Op("CreateSandbox", http.StatusAccepted), decodeCreate, create(u))
 	kitx.Route(k, "GET "+p+"/sandboxes", kitx.Op("ListSandboxes", http.StatusOK), decodeList, answer(u.List, listOf))
 	kitx.Route(k, "GET "+p+"/sandboxes/{id}", kitx.Op("GetSandbox", http.StatusOK), decodeRef, answer(u.Get, sandboxOf))
 	kitx.Route(k, "DELETE "+p+"/sandboxes/{id}", kitx.Op("DeleteSandbox", http.StatusNoContent), decodeRef, silent(u.Delete))

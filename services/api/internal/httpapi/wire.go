@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"opensandbox/libs/sandbox"
@@ -21,9 +22,15 @@ type imageBody struct {
 	URI string `json:"uri"`
 }
 
+type platformBody struct {
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
+}
+
 type sandboxBody struct {
 	ID         sandbox.ID        `json:"id"`
 	Image      *imageBody        `json:"image,omitempty"`
+	Platform   *platformBody     `json:"platform,omitempty"`
 	Status     statusBody        `json:"status"`
 	Metadata   map[string]string `json:"metadata,omitempty"`
 	Extensions map[string]string `json:"extensions,omitempty"`
@@ -76,10 +83,19 @@ func sandboxOf(v usecase.View) sandboxBody {
 func createdOf(v usecase.View) sandboxBody {
 	r := &v.Record
 	return sandboxBody{
-		ID: r.ID, Metadata: r.Intent.Metadata, Extensions: r.Spec.Extensions, Entrypoint: r.Spec.Entrypoint,
+		ID: r.ID, Platform: asked(r.Spec.Needs.Platform), Metadata: r.Intent.Metadata, Extensions: r.Spec.Extensions, Entrypoint: r.Spec.Entrypoint,
 		ExpiresAt: stamp(r.Intent.ExpiresAt), CreatedAt: stamp(r.CreatedAt),
 		Status: statusBody{State: v.Status.State, Reason: v.Status.Reason, Message: v.Status.Message, LastTransitionAt: stamp(v.Status.ChangedAt)},
 	}
+}
+
+// asked returns the platform that a create asked for; nil if it did not.
+func asked(platform string) *platformBody {
+	os, arch, ok := strings.Cut(platform, "/")
+	if !ok {
+		return nil
+	}
+	return &platformBody{os, arch}
 }
 
 func listOf(p usecase.Page) listBody {

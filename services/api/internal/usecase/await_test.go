@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"opensandbox/libs/fault"
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/sandbox"
 	"opensandbox/services/api/internal/usecase"
@@ -56,6 +57,38 @@ func TestAwaitEnds(t *testing.T) {
 		began := time.Now()
 		if r, reached, err := w.Await(t.Context(), "s", time.Minute, gone); reached || err != nil || r.ID != "s" || time.Since(began) != time.Second {
 			t.Errorf("drain: reached %v after %v, %v", reached, time.Since(began), err)
+		}
+	})
+}
+
+func TestAwaitOutlastsAStoreThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, st, draining := waiter(t)
+		f := newFaulty(st)
+		w.Store = f
+		f.goAway("Get")
+		time.AfterFunc(700*time.Millisecond, func() {
+			f.comeBack()
+			if _, err := st.SetGone(context.Background(), "s", sandbox.ReasonDeleted); err != nil {
+				t.Error(err)
+			}
+		})
+		if r, reached, err := w.Await(t.Context(), "s", time.Minute, gone); err != nil || !reached || !r.Gone() {
+			t.Errorf("a store that comes back: reached %v, %v", reached, err)
+		}
+		f.goAway("Get")
+		began := time.Now()
+		if _, reached, err := w.Await(t.Context(), "s", 3*time.Second, gone); !fault.Is(err, fault.Unavailable) || reached || time.Since(began) != 3*time.Second {
+			t.Errorf("a store that stays away: reached %v after %v, %v", reached, time.Since(began), err)
+		}
+		time.AfterFunc(time.Second, func() { close(draining) })
+		began = time.Now()
+		if _, _, err := w.Await(t.Context(), "s", time.Minute, gone); !fault.Is(err, fault.Unavailable) || time.Since(began) != time.Second {
+			t.Errorf("drain: %v after %v", err, time.Since(began))
+		}
+		f.comeBack()
+		if _, _, err := w.Await(t.Context(), "unknown", time.Minute, gone); !fault.Is(err, fault.NotFound) {
+			t.Errorf("unknown: %v", err)
 		}
 	})
 }

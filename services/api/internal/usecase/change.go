@@ -24,7 +24,10 @@ func (u *UseCases) Delete(ctx context.Context, ref Ref) error {
 	if _, err := u.find(ctx, ref); err != nil {
 		return err
 	}
-	r, err := u.deps.Store.SetGone(ctx, ref.ID, sandbox.ReasonDeleted)
+	r, err := u.deps.Store.SetGone(u.traced(ctx), ref.ID, sandbox.ReasonDeleted)
+	if fault.Is(err, fault.Unavailable) {
+		return unknown(err, "the store did not answer; the sandbox may be removed or not, ask again").About(string(ref.ID))
+	}
 	if err != nil {
 		return err
 	}
@@ -37,8 +40,10 @@ func (u *UseCases) Delete(ctx context.Context, ref Ref) error {
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return nil // ended, and already forgotten
+	case fault.Is(err, fault.Unavailable):
+		return unknown(err, "the store does not answer; the removal of the sandbox goes on").About(string(ref.ID))
 	case err != nil:
-		return err
+		return err // the client is gone; the removal goes on
 	case r.Ended():
 		return nil
 	case r.Observed.Reason == sandbox.ReasonEngineUnavailable:
@@ -49,7 +54,7 @@ func (u *UseCases) Delete(ctx context.Context, ref Ref) error {
 
 // move is a change between Running and Paused.
 type move struct {
-	verb       string
+	verb, done string
 	from, to   sandbox.State
 	want, back sandbox.Desired
 	// notThere is the code for a sandbox that is not in from, failed for one that the engine could not move.
@@ -57,9 +62,9 @@ type move struct {
 }
 
 var (
-	pause = move{"pause", sandbox.StateRunning, sandbox.StatePaused, sandbox.DesiredPaused, sandbox.DesiredRunning,
+	pause = move{"pause", "paused", sandbox.StateRunning, sandbox.StatePaused, sandbox.DesiredPaused, sandbox.DesiredRunning,
 		sandbox.CodeNotRunning, codePause}
-	resume = move{"resume", sandbox.StatePaused, sandbox.StateRunning, sandbox.DesiredRunning, sandbox.DesiredPaused,
+	resume = move{"resume", "resumed", sandbox.StatePaused, sandbox.StateRunning, sandbox.DesiredRunning, sandbox.DesiredPaused,
 		sandbox.CodeNotPaused, codeResume}
 )
 
@@ -81,6 +86,10 @@ func (u *UseCases) move(ctx context.Context, ref Ref, m move) error {
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return sandbox.ErrStopping(ref.ID)
+	case fault.Is(err, fault.Unavailable):
+		// The store may be back by now. If it is not, the change is carried out when it is.
+		u.withdraw(ctx, ref.ID, m, generation)
+		return unknown(err, "the store does not answer; whether the sandbox will be "+m.done+" cannot be said").About(string(ref.ID))
 	case err != nil:
 		return err // the client is gone; the change goes on
 	case seen.Gone() || seen.Ended():
@@ -114,7 +123,10 @@ func (u *UseCases) decide(ctx context.Context, ref Ref, m move) (sandbox.Record,
 			u.withdrawRecord(ctx, &r)
 			continue
 		}
-		next, err := u.deps.Store.SetDesired(ctx, ref.ID, m.want, r.Intent.Generation)
+		next, err := u.deps.Store.SetDesired(u.traced(ctx), ref.ID, m.want, r.Intent.Generation)
+		if fault.Is(err, fault.Unavailable) {
+			return next, unknown(err, "the store did not answer; whether the sandbox will be "+m.done+" cannot be said").About(string(ref.ID))
+		}
 		if !sandbox.IsStale(err) {
 			return next, err
 		}
@@ -125,9 +137,9 @@ func (u *UseCases) decide(ctx context.Context, ref Ref, m move) (sandbox.Record,
 // withdraw takes back a change that failed, so that the record does not ask for it for ever. If it cannot be written, the scheduler
 // does it later.
 func (u *UseCases) withdraw(ctx context.Context, id sandbox.ID, m move, generation uint64) {
-	_, err := u.deps.Store.SetDesired(context.WithoutCancel(ctx), id, m.back, generation)
+	_, err := u.deps.Store.SetDesired(u.traced(context.WithoutCancel(ctx)), id, m.back, generation)
 	if err != nil && !sandbox.IsStale(err) && !sandbox.IsStopping(err) {
-		u.deps.Log.WarnContext(ctx, "failed change is left to the scheduler", "sandbox", id, "change", m.verb, "error", err)
+		u.deps.Log.WarnContext(ctx, "a change that failed could not be withdrawn", "sandbox", id, "change", m.verb, "error", err)
 	}
 }
 

@@ -56,7 +56,14 @@ func (u *UseCases) Endpoint(ctx context.Context, req EndpointRequest) (Endpoint,
 	if !addressed(&r) {
 		return Endpoint{}, fault.New(fault.NotFound, "the sandbox has no address yet").WithCode("KUBERNETES::POD_IP_NOT_AVAILABLE")
 	}
-	return u.endpoint(&r, req.Port), nil
+	host, err := u.deps.Host(ctx, r.Placement.Node)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	if host == "" {
+		host = u.cfg.PublicHost
+	}
+	return u.endpoint(&r, host, req.Port), nil
 }
 
 // addressed reports whether the present placement has been Running, so that its addresses are known.
@@ -64,12 +71,12 @@ func addressed(r *sandbox.Record) bool {
 	return r.Observed.Epoch == r.Placement.Epoch && r.Observed.Started && r.Observed.Addresses.Ports[ExecdPort] != 0
 }
 
-func (u *UseCases) endpoint(r *sandbox.Record, port int) Endpoint {
+func (u *UseCases) endpoint(r *sandbox.Record, host string, port int) Endpoint {
 	ports := r.Observed.Addresses.Ports
 	if direct, ok := ports[port]; ok && port == AppPort {
-		return Endpoint{Address: net.JoinHostPort(u.cfg.PublicHost, strconv.Itoa(direct))}
+		return Endpoint{Address: net.JoinHostPort(host, strconv.Itoa(direct))}
 	}
-	e := Endpoint{Address: net.JoinHostPort(u.cfg.PublicHost, strconv.Itoa(ports[ExecdPort])) + "/proxy/" + strconv.Itoa(port)}
+	e := Endpoint{Address: net.JoinHostPort(host, strconv.Itoa(ports[ExecdPort])) + "/proxy/" + strconv.Itoa(port)}
 	if port == ExecdPort {
 		e.Headers = map[string]string{TokenHeader: u.deps.Token(r.ID, r.Placement.Epoch)}
 	}

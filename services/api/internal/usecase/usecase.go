@@ -58,7 +58,9 @@ type Deps struct {
 	Host func(ctx context.Context, nodeName string) (string, error)
 	// Trace returns the trace of a request, as in the W3C header traceparent, which the records that it changes carry on; nil: none.
 	Trace func(ctx context.Context) string
-	Log   *slog.Logger
+	// Live looks at what engines have; nil when this server cannot.
+	Live Live
+	Log  *slog.Logger
 }
 
 // UseCases are safe for concurrent use.

@@ -16,8 +16,10 @@ import (
 
 // world is a store with one node, and a waiter that lets the test act as the agent in place of waiting.
 type world struct {
-	t       *testing.T
-	store   *memstore.Store
+	t     *testing.T
+	store *memstore.Store
+	// port is the store as the use cases have it.
+	port    *faulty
 	uses    *usecase.UseCases
 	session uint64
 	// agent is called once for each wait.
@@ -27,26 +29,31 @@ type world struct {
 func newWorld(t *testing.T, change func(*usecase.Config)) *world {
 	t.Helper()
 	w := &world{t: t, store: memstore.New(), agent: func(sandbox.ID) {}}
-	n, err := w.store.Register(t.Context(), node.Registration{Name: "n", EngineID: "e", PortMin: 40000, PortMax: 40100})
+	n, err := w.store.Register(t.Context(), registration("n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.session = n.Session
+	w.port = newFaulty(w.store)
 	cfg := usecase.Config{CreateWait: time.Second, ChangeWait: time.Second, AddressWait: time.Second, PublicHost: "host", MaxTimeout: time.Hour}
 	if change != nil {
 		change(&cfg)
 	}
 	w.uses = usecase.New(cfg, usecase.Deps{
-		Store: w.store, Waiter: w, Log: slog.New(slog.DiscardHandler),
+		Store: w.port, Waiter: w, Log: slog.New(slog.DiscardHandler),
 		Token: func(id sandbox.ID, epoch uint64) string { return "token-of-" + string(id) },
 	})
 	return w
 }
 
+func registration(name string) node.Registration {
+	return node.Registration{Name: name, EngineID: "engine of " + name, PortMin: 40000, PortMax: 40100}
+}
+
 // Await lets the agent act once, then answers by the record.
 func (w *world) Await(ctx context.Context, id sandbox.ID, _ time.Duration, done func(*sandbox.Record) bool) (sandbox.Record, bool, error) {
 	w.agent(id)
-	r, err := w.store.Get(ctx, id)
+	r, err := w.port.Get(ctx, id)
 	return r, err == nil && done(&r), err
 }
 
