@@ -32,6 +32,8 @@ type Program struct {
 	Check func(settings.Settings) error
 	// Run does the work until ctx ends. It logs settings.Settings.Warnings. It returns nil or the context's error after an orderly end.
 	Run func(ctx context.Context, s settings.Settings) error
+	// Commands are what it does instead when its first argument is the name of one; most programs have none.
+	Commands []Command
 }
 
 // System is what surrounds the process.
@@ -56,6 +58,9 @@ func Run(ctx context.Context, p Program, sys System) int {
 		c.complain(err)
 		fmt.Fprint(sys.Stderr, "\n", usage(p))
 		return ExitUsage
+	}
+	if f.command != nil {
+		return c.do(ctx, f)
 	}
 	switch f.action {
 	case "version":

@@ -16,6 +16,10 @@ type choice struct {
 	path string
 	// action is the name of the flag that asks for something else than running; empty: run.
 	action string
+	// command, if not nil, is what is asked for instead, on operand.
+	command *Command
+	operand string
+	yes     bool
 }
 
 // actions are the flags that exclude each other.
@@ -25,6 +29,12 @@ var errHelp = errors.New("help")
 
 // parse reads the arguments. Its errors repeat names of flags but no other argument, which may be a secret in the wrong place.
 func parse(p Program, args []string) (choice, error) {
+	if cmd, err := find(p, args); cmd != nil || err != nil {
+		if err != nil {
+			return choice{}, err
+		}
+		return parseCommand(cmd, args[1:])
+	}
 	set := flag.NewFlagSet(string(p.Process), flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	path := set.String("config", "", "")
@@ -33,10 +43,13 @@ func parse(p Program, args []string) (choice, error) {
 		wanted[name] = set.Bool(name, false, "")
 	}
 	if err := set.Parse(args); err != nil {
-		return choice{}, flagError(err)
+		return choice{}, flagError(err, append([]string{"config", "help"}, actions...))
 	}
-	if set.NArg() > 0 {
-		return choice{}, fmt.Errorf("unexpected argument: there are only flags")
+	switch {
+	case set.NArg() > 0 && len(p.Commands) > 0:
+		return choice{}, errors.New("unexpected argument: a command comes before its flags")
+	case set.NArg() > 0:
+		return choice{}, errors.New("unexpected argument: there are only flags")
 	}
 	c := choice{path: *path}
 	for _, name := range actions {
@@ -48,23 +61,28 @@ func parse(p Program, args []string) (choice, error) {
 		}
 		c.action = name
 	}
+	return c, emptyPath(set, *path)
+}
+
+// emptyPath refuses --config "": a script's variable that is not set must not mean the default.
+func emptyPath(set *flag.FlagSet, path string) error {
 	var err error
 	set.Visit(func(f *flag.Flag) {
-		if f.Name == "config" && *path == "" {
+		if f.Name == "config" && path == "" {
 			err = errors.New("--config needs a path")
 		}
 	})
-	return c, err
+	return err
 }
 
 // flagError puts the words of package flag into ours: two dashes, and the nearest name.
-func flagError(err error) error {
+func flagError(err error, known []string) error {
 	if errors.Is(err, flag.ErrHelp) {
 		return errHelp
 	}
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
-		near := conf.Nearest(name, append([]string{"config", "help"}, actions...))
+		near := conf.Nearest(name, known)
 		if near == "" {
 			return fmt.Errorf("unknown flag --%s", name)
 		}
@@ -73,7 +91,7 @@ func flagError(err error) error {
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
 		return fmt.Errorf("--%s needs a path", name)
 	}
-	for _, name := range actions {
+	for _, name := range known {
 		if strings.Contains(text, "for -"+name+":") {
 			return fmt.Errorf("--%s takes no value", name)
 		}
@@ -82,8 +100,9 @@ func flagError(err error) error {
 }
 
 func usage(p Program) string {
+	forms, commands := commandUsage(p)
 	return fmt.Sprintf(`usage: %[1]s [--config PATH] [--check-config | --print-config | --health | --version] [-h]
-
+%[4]s
 %[2]s
 
   --config PATH    TOML file; default: $SANDBOX_CONFIG_PATH, else ~/.sandbox.toml, else built-in defaults
@@ -92,9 +111,9 @@ func usage(p Program) string {
   --health         ask the process that runs with this configuration whether it is healthy; exit code 0 or 1
   --version        print the version and exit
   -h, --help       print this text and exit
-
+%[5]s
 Environment: each key of the file has a variable that goes over it, such as %[3]s for server.port.
 OPENSANDBOX_INSECURE_SERVER=YES allows to serve without an API key; DOCKER_HOST and the other variables of Docker's clients name
 the engine. A first SIGTERM or SIGINT stops in order, a second one at once.
-`, p.Process, p.About, conf.VariableOf("server.port"))
+`, p.Process, p.About, conf.VariableOf("server.port"), forms, commands)
 }

@@ -31,6 +31,10 @@ type Plan struct {
 	Entrypoint []string
 	Env        map[string]string
 	Limits     sandbox.Resources
+	// Runtime is the isolation runtime of the engine, such as runsc; empty: the engine's default.
+	Runtime string
+	// Platform is os/arch of the image, such as linux/arm64; empty: the engine's own.
+	Platform string
 	// Ports maps a container port to the leased port of the node.
 	Ports map[int]int
 	// Token guards the daemon inside the sandbox. It must not become readable through the engine: no label, environment or image.
@@ -66,6 +70,9 @@ type Instance struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Addresses  sandbox.Addresses
+	// Image and Limits are what the engine was told at the creation. Inspect fills them; List need not.
+	Image  string
+	Limits sandbox.Resources
 }
 
 // Wire codes and helpers for the errors that agents treat in their own way.
@@ -96,10 +103,11 @@ func ErrPortTaken(containerPort, hostPort int) error {
 type Executor interface {
 	// Name tells which engine this is; it stays the same for the life of the engine's data.
 	EngineID(ctx context.Context) (string, error)
-	// EnsureImage makes the image present, pulling it if needed; concurrent calls for one image share the pull, and a caller that
-	// gives up does not stop it for the others. progress is called with short texts for people, not after the return.
-	// fault.Invalid with CodeImage when there is no such image or it may not be pulled.
-	EnsureImage(ctx context.Context, image string, progress func(string)) error
+	// EnsureImage makes the image present for the platform (os/arch; empty: the engine's own), pulling it if needed; concurrent calls for
+	// one image share the pull, and a caller that gives up does not stop it for the others. progress is called with short texts for
+	// people, not after the return, and only if there is something to pull. fault.Invalid with CodeImage when there is no such image or
+	// it may not be pulled.
+	EnsureImage(ctx context.Context, image, platform string, progress func(string)) error
 	// Create makes the container, not started. fault.Conflict when one with this id exists, whatever its epoch; fault.Invalid when
 	// the engine refuses the plan; fault.NotFound when the image is missing.
 	Create(ctx context.Context, p Plan) error
@@ -133,14 +141,67 @@ type LogReader interface {
 	Tail(ctx context.Context, r Ref, n int) ([]string, error)
 }
 
-// Event says that something happened to an incarnation. It carries no facts: the receiver looks for itself.
+// What has happened to a container.
+const (
+	ActionCreated = "created"
+	ActionStarted = "started"
+	ActionEnded   = "ended"
+	ActionOOM     = "out of memory"
+	ActionPaused  = "paused"
+	ActionResumed = "resumed"
+	ActionRemoved = "removed"
+)
+
+// Event says that something happened to an incarnation. It is a hint: a receiver that acts on it looks for itself. All but the Ref is for
+// people.
 type Event struct {
-	ID sandbox.ID
+	Ref
+	// At is the engine's time; Action is one of the constants above.
+	At     time.Time
+	Action string
+	// ExitCode is set with ActionEnded.
+	ExitCode *int
 }
 
-// Watcher is an Executor that tells of changes that nobody asked it for.
+// Unasked reports whether what happened may have happened without anybody's doing through this port, so that somebody has to look.
+func (e Event) Unasked() bool { return e.Action != ActionCreated && e.Action != ActionStarted }
+
+// Watcher is an Executor that tells of changes that nobody asked it for, and of others.
 type Watcher interface {
 	// Watch calls fn for each event until ctx ends or the connection to the engine breaks; the error says which. ready is called
 	// once events are being received, so that the caller can list without missing one.
 	Watch(ctx context.Context, ready func(), fn func(Event)) error
+}
+
+// Facts are what an engine says of itself.
+type Facts struct {
+	// Platform is os/arch, in the words of Go: linux/amd64.
+	Platform string
+	// Runtimes are the isolation runtimes that a Plan may name, sorted.
+	Runtimes []string
+	// Images are the full references of what is present, such as docker.io/library/busybox:latest, sorted.
+	Images []string
+	// Host is where the engine publishes ports, if that is not the machine of the caller.
+	Host string
+}
+
+// Describer is an Executor that can tell what placement wants to know of its engine.
+type Describer interface {
+	Describe(ctx context.Context) (Facts, error)
+}
+
+// As returns e as the optional power T, such as Pauser. A decorator has the methods of all powers and a method Unwrap() Executor; it has a
+// power only if what it is wrapped around has it.
+func As[T any](e Executor) (T, bool) {
+	power, ok := e.(T)
+	for ok {
+		w, wraps := e.(interface{ Unwrap() Executor })
+		if !wraps {
+			return power, true
+		}
+		e = w.Unwrap()
+		_, ok = e.(T)
+	}
+	var none T
+	return none, false
 }

@@ -3,6 +3,7 @@ package executortest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,7 @@ func TestExecutor(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"a limit that cannot be kept": badLimit,
 		"list":                        list,
 		"events":                      watch,
+		"facts":                       describe,
 		"nothing there":               nothing,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newHarness(t)) })
@@ -122,7 +124,7 @@ func (h Harness) run(t *testing.T, entrypoint []string) executor.Plan {
 
 func life(t *testing.T, h Harness) {
 	e := h.Executor
-	must(t, "image", e.EnsureImage(t.Context(), h.Image, func(string) {}))
+	must(t, "image", e.EnsureImage(t.Context(), h.Image, "", func(string) {}))
 	p := h.plan(t, h.Forever)
 	must(t, "create", e.Create(t.Context(), p))
 	in, err := e.Inspect(t.Context(), p.ID)
@@ -184,7 +186,7 @@ func epochs(t *testing.T, h Harness) {
 
 func pauses(t *testing.T, h Harness) {
 	p := h.run(t, h.Forever)
-	pauser, ok := h.Executor.(executor.Pauser)
+	pauser, ok := executor.As[executor.Pauser](h.Executor)
 	if !ok {
 		t.Fatal("the executor is no Pauser")
 	}
@@ -247,7 +249,7 @@ func cannotRun(t *testing.T, h Harness) {
 	if in.ExitCode == 0 {
 		t.Errorf("an entry point that does not exist ended with 0: %+v", in)
 	}
-	if lr, ok := h.Executor.(executor.LogReader); ok {
+	if lr, ok := executor.As[executor.LogReader](h.Executor); ok {
 		lines, err := lr.Tail(t.Context(), p.Ref, 5)
 		if err != nil || len(lines) == 0 {
 			t.Errorf("Tail = %q, %v; want a line that says why", lines, err)
@@ -274,7 +276,7 @@ func takenPort(t *testing.T, h Harness) {
 }
 
 func noImage(t *testing.T, h Harness) {
-	err := h.Executor.EnsureImage(t.Context(), h.NoImage, func(string) {})
+	err := h.Executor.EnsureImage(t.Context(), h.NoImage, "", func(string) {})
 	wantKind(t, "ensure", err, fault.Invalid)
 	if fault.CodeOf(err) != executor.CodeImage || !strings.Contains(fault.TextOf(err), h.NoImage) {
 		t.Errorf("ensure = %v (code %q); want code %s and the image's name", err, fault.CodeOf(err), executor.CodeImage)
@@ -317,7 +319,7 @@ func list(t *testing.T, h Harness) {
 }
 
 func watch(t *testing.T, h Harness) {
-	w, ok := h.Executor.(executor.Watcher)
+	w, ok := executor.As[executor.Watcher](h.Executor)
 	if !ok {
 		t.Fatal("the executor is no Watcher")
 	}
@@ -325,12 +327,12 @@ func watch(t *testing.T, h Harness) {
 	h.awaitReady(t, p.Ref)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ready, told, ended := make(chan struct{}), make(chan struct{}, 64), make(chan error, 1)
+	ready, told, ended := make(chan struct{}), make(chan executor.Event, 64), make(chan error, 1)
 	go func() {
 		ended <- w.Watch(ctx, func() { close(ready) }, func(e executor.Event) {
 			if e.ID == p.ID {
 				select {
-				case told <- struct{}{}:
+				case told <- e:
 				default:
 				}
 			}
@@ -342,14 +344,35 @@ func watch(t *testing.T, h Harness) {
 		t.Fatalf("Watch = %v before it was ready", err)
 	}
 	must(t, "kill", h.Executor.Kill(t.Context(), p.Ref))
-	select {
-	case <-told:
-	case <-ctx.Done():
-		t.Error("the end was not told")
+	for seen := false; !seen; {
+		select {
+		case ev := <-told:
+			seen = ev.Action == executor.ActionEnded
+			if seen && (ev.Ref != p.Ref || ev.At.IsZero() || ev.ExitCode == nil || *ev.ExitCode != 137 || !ev.Unasked()) {
+				t.Errorf("told %+v, want the end of %+v by SIGKILL", ev, p.Ref)
+			}
+		case <-ctx.Done():
+			t.Fatal("the end was not told")
+		}
 	}
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("Watch returned nil after its context ended")
+	}
+}
+
+func describe(t *testing.T, h Harness) {
+	d, ok := executor.As[executor.Describer](h.Executor)
+	if !ok {
+		return // a runtime that says nothing of itself
+	}
+	f, err := d.Describe(t.Context())
+	must(t, "describe", err)
+	if os, arch, ok := strings.Cut(f.Platform, "/"); !ok || os == "" || arch == "" || strings.Contains(arch, "_") {
+		t.Errorf("platform %q, want os/arch as in Go", f.Platform)
+	}
+	if len(f.Runtimes) == 0 || !slices.IsSorted(f.Runtimes) || !slices.IsSorted(f.Images) {
+		t.Errorf("runtimes %q, images %q; want sorted lists, and at least one runtime", f.Runtimes, f.Images)
 	}
 }
 
@@ -359,7 +382,7 @@ func nothing(t *testing.T, h Harness) {
 	wantKind(t, "inspect", err, fault.NotFound)
 	must(t, "kill", h.Executor.Kill(t.Context(), r))
 	must(t, "remove", h.Executor.Remove(t.Context(), r))
-	if lr, ok := h.Executor.(executor.LogReader); ok {
+	if lr, ok := executor.As[executor.LogReader](h.Executor); ok {
 		if lines, err := lr.Tail(t.Context(), r, 5); err != nil || len(lines) != 0 {
 			t.Errorf("Tail = %q, %v", lines, err)
 		}

@@ -21,6 +21,7 @@ var (
 	_ executor.Pauser    = (*Engine)(nil)
 	_ executor.LogReader = (*Engine)(nil)
 	_ executor.Watcher   = (*Engine)(nil)
+	_ executor.Describer = (*Engine)(nil)
 )
 
 // Method names a method of the port, for faults.
@@ -54,6 +55,7 @@ type Engine struct {
 	next     int
 	muteNext bool
 	history  []Entry
+	facts    executor.Facts
 }
 
 type box struct {
@@ -133,7 +135,10 @@ const (
 
 // New returns an engine without containers. now is its clock.
 func New(id string, now func() time.Time) *Engine {
-	return &Engine{id: id, now: now, boxes: map[sandbox.ID]*box{}, failures: map[Method][]error{}, foreign: map[int]bool{}, watchers: map[int]*watcher{}}
+	return &Engine{
+		id: id, now: now, boxes: map[sandbox.ID]*box{}, failures: map[Method][]error{}, foreign: map[int]bool{}, watchers: map[int]*watcher{},
+		facts: executor.Facts{Platform: "linux/amd64", Runtimes: []string{"fake"}},
+	}
 }
 
 // fail returns what the call must fail with: the engine being down, or a planned failure.
@@ -150,14 +155,23 @@ func (e *Engine) fail(m Method) error {
 
 func (e *Engine) note(r executor.Ref, w What) {
 	e.history = append(e.history, Entry{r, e.now(), w})
-	if w == WasPaused || w == WasResumed || w == WasKilled || w == WasRemoved || w == HasExited || w == WasLost {
-		for _, wt := range e.watchers {
-			select {
-			case wt.events <- executor.Event{ID: r.ID}:
-			default: // a watcher that does not keep up misses events, as with a real engine
-			}
+	ev := executor.Event{Ref: r, At: e.now(), Action: actions[w]}
+	if b := e.boxes[r.ID]; b != nil && ev.Action == executor.ActionEnded {
+		code := b.in.ExitCode
+		ev.ExitCode = &code
+	}
+	for _, wt := range e.watchers {
+		select {
+		case wt.events <- ev:
+		default: // a watcher that does not keep up misses events, as with a real engine
 		}
 	}
+}
+
+// actions are what watchers are told. A container that is lost ends, or is removed: its watchers have to look.
+var actions = map[What]string{
+	WasCreated: executor.ActionCreated, WasStarted: executor.ActionStarted, WasPaused: executor.ActionPaused, WasResumed: executor.ActionResumed,
+	WasKilled: executor.ActionEnded, HasExited: executor.ActionEnded, WasRemoved: executor.ActionRemoved, WasLost: executor.ActionRemoved,
 }
 
 // EngineID returns the id.
@@ -168,7 +182,7 @@ func (e *Engine) EngineID(context.Context) (string, error) {
 }
 
 // EnsureImage finds every image whose name does not begin with MissingImage.
-func (e *Engine) EnsureImage(ctx context.Context, img string, progress func(string)) error {
+func (e *Engine) EnsureImage(ctx context.Context, img, _ string, progress func(string)) error {
 	e.mu.Lock()
 	err := e.fail(EnsureImage)
 	e.mu.Unlock()
@@ -198,7 +212,8 @@ func (e *Engine) Create(_ context.Context, p executor.Plan) error {
 		return fault.New(fault.NotFound, "no such image")
 	}
 	p.Ports = maps.Clone(p.Ports)
-	b := &box{plan: p, behave: Behave(p.Entrypoint), in: executor.Instance{Ref: p.Ref, CreatedAt: p.CreatedAt, Deadline: p.Deadline, Phase: executor.Created}}
+	b := &box{plan: p, behave: Behave(p.Entrypoint), in: executor.Instance{
+		Ref: p.Ref, CreatedAt: p.CreatedAt, Deadline: p.Deadline, Phase: executor.Created, Image: p.Image, Limits: p.Limits}}
 	e.boxes[p.ID] = b
 	e.note(p.Ref, WasCreated)
 	return nil
@@ -320,75 +335,4 @@ func (e *Engine) Remove(_ context.Context, r executor.Ref) error {
 		e.note(r, WasRemoved)
 	}
 	return nil
-}
-
-// Pause freezes.
-func (e *Engine) Pause(_ context.Context, r executor.Ref) error {
-	return e.move(r, Pause, executor.Running, executor.Paused, WasPaused)
-}
-
-// Unpause goes on.
-func (e *Engine) Unpause(_ context.Context, r executor.Ref) error {
-	return e.move(r, Unpause, executor.Paused, executor.Running, WasResumed)
-}
-
-func (e *Engine) move(r executor.Ref, m Method, from, to executor.Phase, w What) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.fail(m); err != nil {
-		return err
-	}
-	b := e.boxes[r.ID]
-	switch {
-	case b == nil || b.in.Epoch != r.Epoch || (b.in.Phase != from && b.in.Phase != to):
-		return fault.New(fault.Conflict, "the sandbox does not run")
-	case b.in.Phase == to:
-		return nil
-	}
-	b.in.Phase = to
-	e.note(r, w)
-	return nil
-}
-
-// Tail returns the last lines.
-func (e *Engine) Tail(_ context.Context, r executor.Ref, n int) ([]string, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.fail("Tail"); err != nil {
-		return nil, err
-	}
-	if b := e.boxes[r.ID]; b != nil && b.in.Epoch == r.Epoch {
-		return slices.Clone(b.logs[max(0, len(b.logs)-n):]), nil
-	}
-	return nil, nil
-}
-
-// Watch tells of what happens until ctx ends or the engine stops.
-func (e *Engine) Watch(ctx context.Context, ready func(), fn func(executor.Event)) error {
-	e.mu.Lock()
-	if err := e.fail("Watch"); err != nil {
-		e.mu.Unlock()
-		return err
-	}
-	w := &watcher{events: make(chan executor.Event, 256), broken: make(chan struct{})}
-	key := e.next
-	e.next++
-	e.watchers[key] = w
-	e.mu.Unlock()
-	defer func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.watchers, key)
-	}()
-	ready()
-	for {
-		select {
-		case ev := <-w.events:
-			fn(ev)
-		case <-w.broken:
-			return fault.New(fault.Unavailable, "the connection to the engine broke")
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

@@ -58,6 +58,13 @@ func (e *Engine) Go() {
 	e.down = false
 }
 
+// SetFacts changes what the engine says of itself.
+func (e *Engine) SetFacts(f executor.Facts) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.facts = f
+}
+
 // Down reports whether the engine is stopped.
 func (e *Engine) Down() bool {
 	e.mu.Lock()
@@ -134,6 +141,13 @@ func (e *Engine) History() []Entry {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.history)
+}
+
+// HistorySince returns what has happened after the first n entries.
+func (e *Engine) HistorySince(n int) []Entry {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.history[min(n, len(e.history)):])
 }
 
 // Ports returns the published ports of a container, for tests.

@@ -3,21 +3,30 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"opensandbox/libs/agentmetrics"
 	"opensandbox/libs/executor"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/steploop"
+	"opensandbox/libs/telemetry"
 	"opensandbox/services/runtime-agent/internal/beat"
 	"opensandbox/services/runtime-agent/internal/converge"
 	"opensandbox/services/runtime-agent/internal/enginewatch"
+	"opensandbox/services/runtime-agent/internal/history"
+	"opensandbox/services/runtime-agent/internal/inventory"
 	"opensandbox/services/runtime-agent/internal/mirror"
 	"opensandbox/services/runtime-agent/internal/worker"
 )
@@ -26,8 +35,12 @@ import (
 type Config struct {
 	// Node is the name of this node.
 	Node string
-	// StateDir holds the lock of the node and the mirror of its records.
+	// StateDir holds the lock of the node, the note of its last registration and the mirror of its records.
 	StateDir string
+	// Host is where clients reach the leased ports; empty: the host of the server. Address is host:port of the internal HTTP API; empty: none.
+	Host, Address string
+	// Labels are facts about the node that a placement may ask for.
+	Labels map[string]string
 	// Capacity and MaxSandboxes bound what is placed here; zero means no bound.
 	Capacity     sandbox.Resources
 	MaxSandboxes int
@@ -39,6 +52,9 @@ type Config struct {
 	RetainFailed time.Duration
 	// ReadyTimeout bounds the wait for the daemon inside a started sandbox; 0 takes 30 s.
 	ReadyTimeout time.Duration
+	// NodeLostAfter is how long this node may be unreachable before the scheduler gives its sandboxes up: the agent stops them shortly before.
+	// 0 means that the store belongs to this process alone, so that nobody else can give anything up, or be the agent of the node.
+	NodeLostAfter time.Duration
 }
 
 // Store is what an agent needs of the store.
@@ -56,6 +72,11 @@ type Deps struct {
 	// Token returns the access token of an incarnation.
 	Token func(id sandbox.ID, epoch uint64) string
 	Log   *slog.Logger
+	// Registry takes the metrics, and Tracers the spans; nil: there are none.
+	Registry prometheus.Registerer
+	Tracers  trace.TracerProvider
+	// Clock is what the age of the lease is measured by; nil takes the time since boot.
+	Clock func() time.Time
 }
 
 // DefaultConcurrency is how many creates and removals run at once by default: the engine's rate does not rise beyond four for each
@@ -64,17 +85,23 @@ func DefaultConcurrency() int { return 4 * runtime.NumCPU() }
 
 // Agent drives one engine. Use Start.
 type Agent struct {
-	cfg    Config
-	deps   Deps
-	lock   *os.File
-	node   node.Node
-	conv   *converge.Converger
-	worker *worker.Worker
-	watch  *enginewatch.Watch
-	mirror *mirror.Mirror
+	cfg       Config
+	deps      Deps
+	lock      *os.File
+	node      node.Node
+	engineID  string
+	engine    executor.Executor
+	clock     func() time.Time
+	lease     *converge.Lease
+	conv      *converge.Converger
+	worker    *worker.Worker
+	watch     *enginewatch.Watch
+	mirror    *mirror.Mirror
+	inventory *inventory.Inventory
+	history   history.History
 }
 
-// Start takes the node: it locks the state directory, finds out which engine this is and registers. The caller must Run it, or
+// Start takes the node: it locks the state directory, finds out which engine this is and registers. The caller must run its Parts, and
 // Close it.
 func Start(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 	if cfg.Concurrency <= 0 {
@@ -83,7 +110,10 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 	if cfg.ReadyTimeout <= 0 {
 		cfg.ReadyTimeout = 30 * time.Second
 	}
-	a := &Agent{cfg: cfg, deps: deps}
+	a := &Agent{cfg: cfg, deps: deps, clock: deps.Clock}
+	if a.clock == nil {
+		a.clock = sinceBoot()
+	}
 	var err error
 	if a.lock, err = lockDir(cfg.StateDir); err != nil {
 		return nil, err
@@ -96,27 +126,63 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 }
 
 func (a *Agent) start(ctx context.Context) error {
-	engine, err := a.deps.Executor.EngineID(ctx)
+	metrics, err := agentmetrics.New(a.deps.Registry)
 	if err != nil {
+		return err
+	}
+	work := telemetry.Work(a.deps.Tracers)
+	a.engine = metrics.Engine(a.deps.Executor, func(ctx context.Context, name string) (context.Context, func(error)) { return work(ctx, "", name) })
+	if a.engineID, err = a.engine.EngineID(ctx); err != nil {
 		return fmt.Errorf("ask the container engine who it is: %w", err)
 	}
-	a.node, err = a.deps.Store.Register(ctx, node.Registration{
-		Name: a.cfg.Node, EngineID: engine, Capacity: a.cfg.Capacity, MaxSandboxes: a.cfg.MaxSandboxes,
-		PortMin: a.cfg.PortMin, PortMax: a.cfg.PortMax, TakeOver: true,
-	})
+	facts, err := describe(ctx, a.engine)
 	if err != nil {
-		return fmt.Errorf("register node %q: %w", a.cfg.Node, err)
+		return fmt.Errorf("ask the container engine what it has: %w", err)
+	}
+	a.lease = converge.NewLease(a.cfg.NodeLostAfter, a.clock())
+	if a.node, err = a.register(ctx, facts); err != nil {
+		return err
 	}
 	if a.mirror, err = mirror.Open(filepath.Join(a.cfg.StateDir, "mirror"), a.cfg.Node, a.deps.Store); err != nil {
 		return err
 	}
-	a.conv = converge.New(convergeConfig(a.cfg, a.deps, a.node.Session), converge.Deps{
-		Store: a.deps.Store, Executor: a.deps.Executor, Gate: converge.NewTurns(a.cfg.Concurrency), GiveUp: worker.GiveUp(a.deps.Store), Cleaned: a.unmirror,
-	})
-	a.worker = worker.New(a.cfg.Node, a.conv, a.deps.Store, a.deps.Log)
-	watcher, _ := a.deps.Executor.(executor.Watcher)
-	a.watch = enginewatch.New(watcher, a.worker, a.conv, converge.NewComparer(a.conv), a.deps.Log)
+	cfg := convergeConfig(a.cfg, a.deps, a.node.Session)
+	cfg.Lease, cfg.Clock = a.lease, a.clock
+	deps := converge.Deps{
+		Store: a.deps.Store, Executor: a.engine, Gate: metrics.Gate(converge.NewTurns(a.cfg.Concurrency)), GiveUp: worker.GiveUp(a.deps.Store),
+		Cleaned: a.unmirror, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work),
+	}
+	deps.Stopped = func(refs []executor.Ref) error { return noteStopped(a.cfg.StateDir, refs) }
+	if deps.WasStopped, err = wasStopped(a.cfg.StateDir); err != nil {
+		a.deps.Log.WarnContext(ctx, "the note of what was stopped cannot be read; it is ignored", "error", err)
+	}
+	if d, ok := executor.As[executor.Describer](a.engine); ok {
+		a.inventory = inventory.New(d, a.deps.Store, a.cfg.Node, a.node.Session)
+		deps.Pulled = a.inventory.Pulled
+	}
+	a.conv = converge.New(cfg, deps)
+	a.worker = worker.New(a.cfg.Node, a.conv, a.deps.Store, metrics, a.deps.Log)
+	watcher, _ := executor.As[executor.Watcher](a.engine)
+	a.watch = enginewatch.New(watcher, a.worker, a.conv, converge.NewComparer(a.conv), &a.history, a.deps.Log)
 	return nil
+}
+
+// describe returns the facts of an engine that can tell them.
+func describe(ctx context.Context, e executor.Executor) (executor.Facts, error) {
+	d, ok := executor.As[executor.Describer](e)
+	if !ok {
+		return executor.Facts{}, nil
+	}
+	return d.Describe(ctx)
+}
+
+// sideBySide calls do for 0 to n-1 at once and waits for all. The calls wait for their turns inside.
+func sideBySide(n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
 }
 
 // unmirror takes a sandbox of which nothing is left out of the mirror. A file that stays is found at the next start.
@@ -136,6 +202,17 @@ func convergeConfig(cfg Config, deps Deps, session uint64) converge.Config {
 // EngineAway reports whether the engine could not be reached when it was last tried.
 func (a *Agent) EngineAway() bool { return a.watch.Away() }
 
+// Ready returns nil while the agent reaches its engine and its store, else which of them it does not reach.
+func (a *Agent) Ready() error {
+	if a.EngineAway() {
+		return errors.New("the container engine does not answer")
+	}
+	if a.clock().Sub(a.lease.Sent()) > node.LeaseTime {
+		return errors.New("the store does not answer: the lease of the node is over")
+	}
+	return nil
+}
+
 // Part is one of the blocking functions that make up an agent.
 type Part struct {
 	Name string
@@ -145,16 +222,32 @@ type Part struct {
 // Parts returns what has to run, in the order in which to start it. Each returns nil after its context has ended; an error means
 // that the agent must stop.
 func (a *Agent) Parts() []Part {
-	compare := steploop.Loop{Name: "compare", Step: a.watch.Step, Hint: a.watch.Hint(), MaxSleep: enginewatch.CompareEvery, Backoff: time.Second, Log: a.deps.Log}
-	mirrored := steploop.Loop{Name: "mirror", Step: a.mirror.Step, MaxSleep: mirror.Interval, Log: a.deps.Log}
-	lease := beat.Beat{Registry: a.deps.Store, Node: a.node.Name, Session: a.node.Session, Log: a.deps.Log}
-	return []Part{
-		{"agent lease", lease.Run},
+	log := a.deps.Log
+	compare := steploop.Loop{Name: "compare", Step: a.watch.Step, Hint: a.watch.Hint(), MaxSleep: enginewatch.CompareEvery, Backoff: time.Second, Log: log}
+	mirrored := steploop.Loop{Name: "mirror", Step: a.mirror.Step, MaxSleep: mirror.Interval, Log: log}
+	guard := steploop.Loop{Name: "cut-off", Step: beat.Guard{CutOff: a.conv.CutOff, Clock: a.clock}.Step, MaxSleep: beat.GuardEvery, Backoff: beat.GuardEvery, Log: log}
+	parts := []Part{
+		{"agent lease", a.keepLease},
+		{"agent cut-off", guard.Run},
 		{"agent mirror", mirrored.Run},
 		{"agent worker", a.worker.Run},
 		{"agent compare", compare.Run},
 		{"agent engine watch", a.watch.Run},
 	}
+	if i := a.inventory; i != nil {
+		images := steploop.Loop{Name: "inventory", Step: i.Step, Hint: i.Hint(), MaxSleep: inventory.Every, Backoff: 5 * time.Second, Log: log}
+		parts = append(parts, Part{"agent inventory", images.Run})
+	}
+	return parts
+}
+
+// keepLease renews the lease until ctx ends, or until the node is not this process's any more.
+func (a *Agent) keepLease(ctx context.Context) error {
+	b := beat.Beat{Registry: a.deps.Store, Node: a.node.Name, Session: a.node.Session, Lease: a.lease, Clock: a.clock, Log: a.deps.Log}
+	if err := b.Run(ctx); err != nil {
+		return a.dismissed(ctx, err)
+	}
+	return nil
 }
 
 // Close gives the state directory back. The parts must have ended.

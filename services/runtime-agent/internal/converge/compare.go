@@ -32,6 +32,13 @@ func NewComparer(c *Converger) *Comparer {
 // The engine is listed first and the store is read afterwards, so that a container without a record cannot be one whose record
 // came a moment later; and before anything is removed the store is asked once more.
 func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID, again time.Time, err error) {
+	if k.c.cutOffFirst(ctx, now) {
+		return nil, now.Add(cutOffRetry), nil
+	}
+	// Asked first, so that an engine with many containers is not listed again and again while the store is away.
+	if _, err := k.c.deps.Store.Now(ctx); err != nil {
+		return nil, time.Time{}, err
+	}
 	instances, err := k.c.deps.Executor.List(ctx)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("list the engine: %w", err)
@@ -44,15 +51,16 @@ func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	have := make(map[executor.Ref]executor.Phase, len(instances))
-	for _, in := range instances {
-		have[in.Ref] = in.Phase
-	}
+	have := k.have(ctx, instances)
 	placed := make(map[executor.Ref]bool, len(records))
 	for i := range records {
 		r := &records[i]
 		placed[ref(r)] = true
-		if r.NeedsWork() || !asObserved(r, have[ref(r)]) {
+		differs := !asObserved(r, have[ref(r)])
+		if differs && !r.NeedsWork() {
+			k.c.deps.Observe.Difference(differenceBehind)
+		}
+		if r.NeedsWork() || differs {
 			ids = append(ids, r.ID)
 		}
 	}
@@ -77,6 +85,18 @@ func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID
 		}
 	}
 	return ids, again, nil
+}
+
+// have returns the phase of each container.
+func (k *Comparer) have(ctx context.Context, instances []executor.Instance) map[executor.Ref]executor.Phase {
+	have, count := make(map[executor.Ref]executor.Phase, len(instances)), map[executor.Phase]int{}
+	for _, in := range instances {
+		have[in.Ref] = in.Phase
+		count[in.Phase]++
+	}
+	k.c.deps.Observe.Containers(count)
+	k.c.keepMarks(ctx, have)
+	return have
 }
 
 // asObserved reports whether the engine has what was last reported.
@@ -104,6 +124,7 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	if !in.CreatedAt.After(incarnation) {
 		if !k.told[in.Ref] {
 			k.told[in.Ref] = true
+			k.c.deps.Observe.Difference(differenceOlder)
 			k.c.cfg.Log.WarnContext(ctx, "container is older than the store and has no record; it is left alone", "sandbox", in.ID, "created", in.CreatedAt)
 		}
 		return time.Time{}, nil
@@ -111,6 +132,7 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	first, ok := k.seen[in.Ref]
 	if !ok {
 		k.seen[in.Ref] = now
+		k.c.deps.Observe.Difference(differenceStranger)
 		return now.Add(SecondLook), nil
 	}
 	if now.Before(first.Add(SecondLook)) {
@@ -120,6 +142,7 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	if err := k.c.destroy(ctx, in); err != nil {
 		return now.Add(SecondLook), nil // the engine is away or busy; the next comparison tries again
 	}
+	k.c.deps.Observe.GarbageRemoved()
 	return time.Time{}, nil
 }
 
@@ -130,6 +153,7 @@ func (k *Comparer) superseded(ctx context.Context, r *sandbox.Record, in executo
 	if !past {
 		return nil // placed after the store was read, or ahead of its record
 	}
+	k.c.deps.Observe.Difference(differenceSuperseded)
 	k.c.cfg.Log.WarnContext(ctx, "removing container that its record has given up", "sandbox", in.ID, "epoch", in.Epoch)
 	if err := k.c.destroy(ctx, in); err != nil {
 		return nil //nolint:nilerr // the engine is away or busy; the next comparison tries again

@@ -37,6 +37,10 @@ type Config struct {
 	PortMin, PortMax int
 	// Token returns the access token of an incarnation.
 	Token func(id sandbox.ID, epoch uint64) string
+	// Lease tells when the node is cut off; nil: never.
+	Lease *Lease
+	// Clock is the clock of the lease, which is asked before anything is made or started. nil takes the time that a step was given.
+	Clock func() time.Time
 	Log   *slog.Logger
 }
 
@@ -50,6 +54,17 @@ type Deps struct {
 	GiveUp func(ctx context.Context, id sandbox.ID) (context.Context, func())
 	// Cleaned is told when nothing is left of a sandbox on this node; nil ignores it.
 	Cleaned func(id sandbox.ID)
+	// Pulled is told when an image has come; nil ignores it.
+	Pulled func()
+	// Stopped writes down what was stopped because the node was cut off, and WasStopped is what an earlier start of the agent wrote; nil keeps it
+	// in this process only.
+	Stopped    func(refs []executor.Ref) error
+	WasStopped []executor.Ref
+	// Each calls do for 0 to n-1, perhaps side by side, and returns when all have ended; nil does one after the other.
+	Each func(n int, do func(i int))
+	// Observe is told how the work goes, and Work traces it; nil: nobody does.
+	Observe Observer
+	Work    StartWork
 }
 
 // Converger drives the sandboxes of one node. Step may be called concurrently for different ids, never for the same.
@@ -60,6 +75,7 @@ type Converger struct {
 	mu      sync.Mutex
 	starts  map[sandbox.ID]start
 	outages []outage
+	cut     cutOff
 }
 
 // start is what this process remembers of a sandbox between the start of its container and Running. Losing it costs one look
@@ -76,6 +92,8 @@ type start struct {
 	// delivered says that this process has started it, so that the daemon has its token.
 	delivered bool
 	swaps     int
+	// ready is being measured since the start; nil if this process did not start it.
+	ready *wait
 }
 
 // Outcome tells when to call Step again.
@@ -118,11 +136,34 @@ func New(cfg Config, deps Deps) *Converger {
 	if deps.Cleaned == nil {
 		deps.Cleaned = func(sandbox.ID) {}
 	}
-	return &Converger{cfg: cfg, deps: deps, starts: map[sandbox.ID]start{}}
+	if deps.Pulled == nil {
+		deps.Pulled = func() {}
+	}
+	if deps.Stopped == nil {
+		deps.Stopped = func([]executor.Ref) error { return nil }
+	}
+	if deps.Each == nil {
+		deps.Each = func(n int, do func(int)) {
+			for i := range n {
+				do(i)
+			}
+		}
+	}
+	if deps.Observe == nil {
+		deps.Observe = nobody{}
+	}
+	if deps.Work == nil {
+		deps.Work = untraced
+	}
+	return &Converger{cfg: cfg, deps: deps, starts: map[sandbox.ID]start{}, cut: newCutOff(deps.WasStopped)}
 }
 
-// Step moves the sandbox one step closer to its record. An error means that the store could not be read or written.
+// Step moves the sandbox one step closer to its record. An error means that the store could not be read or written. While the node is cut
+// off it does nothing but see to it that everything is stopped.
 func (c *Converger) Step(ctx context.Context, now time.Time, id sandbox.ID) (Outcome, error) {
+	if c.cutOffFirst(ctx, now) {
+		return after(cutOffRetry), nil
+	}
 	r, err := c.deps.Store.Get(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		c.forget(id)
@@ -163,7 +204,7 @@ func (c *Converger) step(ctx context.Context, now time.Time, r *sandbox.Record) 
 		return c.remove(ctx, r)
 	}
 	fresh := r.Observed.Epoch != r.Placement.Epoch || r.Observed.State == ""
-	if fresh && !c.known(r) {
+	if fresh && !c.known(r) && !c.isMarked(ref(r)) {
 		// Nothing was ever reported of this placement: try to make it without asking first, which saves a call to the engine.
 		return c.make(ctx, now, r)
 	}
@@ -181,10 +222,14 @@ func (c *Converger) step(ctx context.Context, now time.Time, r *sandbox.Record) 
 		return c.engineFailed(ctx, r, err)
 	case in.Epoch != r.Placement.Epoch:
 		return c.removeOlder(ctx, r, in)
-	case !r.Observed.Started:
+	}
+	if out, handled, err := c.stopped(ctx, r, in); handled {
+		return out, err
+	}
+	if !r.Observed.Started {
 		return c.begin(ctx, now, r, in)
 	}
-	return c.keep(ctx, r, in)
+	return c.keep(ctx, now, r, in)
 }
 
 // missing deals with a record that the engine has nothing for.
@@ -212,7 +257,9 @@ func (c *Converger) finish(ctx context.Context, r *sandbox.Record) (Outcome, err
 // report writes what was seen for the present generation and ends the step.
 func (c *Converger) report(ctx context.Context, r *sandbox.Record, rep sandbox.Report) (Outcome, error) {
 	rep.Generation = r.Intent.Generation
-	next, err := c.send(ctx, r, rep)
+	work, end := c.deps.Work(ctx, r.Intent.Trace, "agent report")
+	next, err := c.send(work, r, rep)
+	end(err)
 	if err != nil {
 		return again, err
 	}
@@ -254,6 +301,7 @@ func (c *Converger) plan(r *sandbox.Record) executor.Plan {
 	p := executor.Plan{
 		Ref: ref(r), Tenant: r.Tenant, CreatedAt: r.CreatedAt,
 		Image: r.Spec.Image, Entrypoint: r.Spec.Entrypoint, Env: r.Spec.Env, Limits: r.Spec.Limits,
+		Runtime: r.Spec.Needs.Runtime, Platform: r.Spec.Needs.Platform,
 		Ports: r.Placement.Ports, Token: c.cfg.Token(r.ID, r.Placement.Epoch),
 	}
 	if r.Spec.Timeout > 0 {

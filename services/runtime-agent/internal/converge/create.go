@@ -13,7 +13,12 @@ import (
 )
 
 // make creates and starts the container of a placement that has none.
-func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
+func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) (out Outcome, err error) {
+	ctx, end := c.deps.Work(ctx, r.Intent.Trace, "agent make")
+	defer func() { end(err) }()
+	if r.Placement.Epoch == 1 && !c.known(r) {
+		c.deps.Observe.Stage(stageQueue, now.Sub(r.CreatedAt))
+	}
 	c.note(r, func(s *start) {}) // from here on the engine is asked first
 	if out, err := c.ensureImage(ctx, r); out != nil || err != nil {
 		return orAgain(out), err
@@ -23,7 +28,12 @@ func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) 
 		return again, err
 	}
 	defer leave()
+	if c.isCutOff(now) {
+		return after(cutOffRetry), nil
+	}
+	over := c.deps.Observe.Begin(stageCreate)
 	err = c.deps.Executor.Create(ctx, c.plan(r))
+	over()
 	switch {
 	case fault.Is(err, fault.Conflict):
 		return c.foundExisting(ctx, r)
@@ -57,14 +67,20 @@ func (c *Converger) foundExisting(ctx context.Context, r *sandbox.Record) (Outco
 func (c *Converger) ensureImage(ctx context.Context, r *sandbox.Record) (*Outcome, error) {
 	wanted, free := c.deps.GiveUp(ctx, r.ID)
 	defer free()
-	var lost error
-	err := c.deps.Executor.EnsureImage(wanted, r.Spec.Image, func(text string) {
+	pulling, lost := false, error(nil)
+	over := c.deps.Observe.Begin(stagePull)
+	err := c.deps.Executor.EnsureImage(wanted, r.Spec.Image, r.Spec.Needs.Platform, func(text string) {
+		pulling = true
 		if lost == nil {
 			lost = c.progress(wanted, r, sandbox.Report{State: sandbox.StatePending, Reason: sandbox.ReasonPulling, Message: text})
 		}
 	})
+	over()
 	switch {
 	case err == nil:
+		if pulling {
+			c.deps.Pulled()
+		}
 		return nil, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -83,14 +99,19 @@ func (c *Converger) ensureImage(ctx context.Context, r *sandbox.Record) (*Outcom
 
 // start starts a created container.
 func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
+	if c.isCutOff(now) {
+		return after(cutOffRetry), nil
+	}
+	over := c.deps.Observe.Begin(stageStart)
 	err := c.deps.Executor.Start(ctx, c.plan(r))
+	over()
 	if fault.CodeOf(err) == executor.CodePortTaken {
 		return c.swapPort(ctx, r, err)
 	}
 	if err != nil {
 		return c.createFailed(ctx, r, err)
 	}
-	c.note(r, func(s *start) { s.delivered = true })
+	c.delivering(ctx, r)
 	in, err := c.deps.Executor.Inspect(ctx, r.ID)
 	if err != nil || in.Epoch != r.Placement.Epoch {
 		return again, nil
@@ -118,7 +139,7 @@ func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record,
 		defer leave()
 		return c.start(ctx, now, r)
 	case executor.Paused: // by hand; nobody can have asked for it yet
-		if p, ok := c.deps.Executor.(executor.Pauser); ok {
+		if p, ok := executor.As[executor.Pauser](c.deps.Executor); ok {
 			if err := p.Unpause(ctx, ref(r)); err != nil && !fault.Is(err, fault.Conflict) {
 				return c.createFailed(ctx, r, err)
 			}
@@ -146,6 +167,8 @@ func (c *Converger) awaitStarted(ctx context.Context, now time.Time, r *sandbox.
 // awaitReady asks the daemon inside whether it answers, and reports Running once it does.
 func (c *Converger) awaitReady(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
 	if err := c.deps.Executor.Ready(ctx, in); err == nil {
+		c.answered(r)
+		defer c.deps.Observe.Begin(stageReport)()
 		return c.report(ctx, r, sandbox.Report{State: sandbox.StateRunning, Reason: sandbox.ReasonRunning, Addresses: in.Addresses})
 	}
 	if ctx.Err() != nil {
@@ -194,10 +217,10 @@ func (c *Converger) swapPort(ctx context.Context, r *sandbox.Record, cause error
 		return c.createFailed(ctx, r, cause)
 	}
 	var swaps int
-	c.note(r, func(s *start) { s.swaps++; swaps = s.swaps })
-	if swaps > maxSwaps {
+	c.note(r, func(s *start) { swaps = s.swaps })
+	if swaps >= maxSwaps {
 		return c.failCreate(ctx, r, sandbox.ReasonCreateError,
-			fmt.Sprintf("%d leased ports in a row were in use by other processes on the node", swaps), cause)
+			fmt.Sprintf("%d leased ports in a row were in use by other processes on the node", swaps+1), cause)
 	}
 	if err := c.deps.Executor.Remove(ctx, ref(r)); err != nil {
 		return c.engineFailed(ctx, r, err)
@@ -212,6 +235,7 @@ func (c *Converger) swapPort(ctx context.Context, r *sandbox.Record, cause error
 	if err != nil {
 		return again, err
 	}
+	c.note(r, func(s *start) { s.swaps++ }) // counted now: a store that is away for a while is not a series of taken ports
 	c.cfg.Log.InfoContext(ctx, "leased port was taken by another process; trying another", "sandbox", r.ID, "port", taken.HostPort)
 	return again, nil
 }
@@ -242,7 +266,7 @@ func (c *Converger) failCreate(ctx context.Context, r *sandbox.Record, reason, t
 
 // lastLines returns the last lines that the entry point wrote, as the end of a message.
 func (c *Converger) lastLines(ctx context.Context, r *sandbox.Record) string {
-	lr, ok := c.deps.Executor.(executor.LogReader)
+	lr, ok := executor.As[executor.LogReader](c.deps.Executor)
 	if !ok {
 		return ""
 	}

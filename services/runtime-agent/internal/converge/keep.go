@@ -11,7 +11,7 @@ import (
 )
 
 // keep holds a sandbox that has been Running at what its record wants.
-func (c *Converger) keep(ctx context.Context, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+func (c *Converger) keep(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
 	if r.Over() {
 		return c.finish(ctx, r)
 	}
@@ -26,24 +26,24 @@ func (c *Converger) keep(ctx context.Context, r *sandbox.Record, in executor.Ins
 	if c.wantsPaused(r) == paused {
 		return c.reached(ctx, r, in)
 	}
-	p, ok := c.deps.Executor.(executor.Pauser)
+	p, ok := executor.As[executor.Pauser](c.deps.Executor)
 	if !ok {
 		return c.moveFailed(ctx, r, in, fault.New(fault.Unsupported, "this runtime cannot pause"))
 	}
-	var err error
-	if paused {
-		err = p.Unpause(ctx, ref(r))
-	} else {
-		err = p.Pause(ctx, ref(r))
+	if c.isCutOff(now) {
+		return after(cutOffRetry), nil
 	}
+	move, name, then := p.Pause, "agent pause", executor.Paused
+	if paused {
+		move, name, then = p.Unpause, "agent resume", executor.Running
+	}
+	work, end := c.deps.Work(ctx, r.Intent.Trace, name)
+	err := move(work, ref(r))
+	end(err)
 	if err != nil {
 		return c.moveFailed(ctx, r, in, err)
 	}
-	if paused {
-		in.Phase = executor.Running
-	} else {
-		in.Phase = executor.Paused
-	}
+	in.Phase = then
 	return c.reached(ctx, r, in)
 }
 
@@ -137,7 +137,9 @@ func (c *Converger) reportExit(ctx context.Context, r *sandbox.Record, in execut
 }
 
 // remove kills and removes what was made for a record that is Gone or whose create has failed, and says so.
-func (c *Converger) remove(ctx context.Context, r *sandbox.Record) (Outcome, error) {
+func (c *Converger) remove(ctx context.Context, r *sandbox.Record) (out Outcome, err error) {
+	ctx, end := c.deps.Work(ctx, r.Intent.Trace, "agent remove")
+	defer func() { end(err) }()
 	c.forget(r.ID)
 	in, err := c.deps.Executor.Inspect(ctx, r.ID)
 	switch {
@@ -178,13 +180,7 @@ func (c *Converger) removeOlder(ctx context.Context, r *sandbox.Record, in execu
 // before the slow removals begin.
 func (c *Converger) destroy(ctx context.Context, in executor.Instance) error {
 	if in.Phase == executor.Running || in.Phase == executor.Paused {
-		leave, err := c.deps.Gate.Kill(ctx)
-		if err != nil {
-			return err
-		}
-		err = c.deps.Executor.Kill(ctx, in.Ref)
-		leave()
-		if err != nil {
+		if err := c.kill(ctx, in.Ref); err != nil {
 			return err
 		}
 	}
@@ -194,4 +190,13 @@ func (c *Converger) destroy(ctx context.Context, in executor.Instance) error {
 	}
 	defer leave()
 	return c.deps.Executor.Remove(ctx, in.Ref)
+}
+
+func (c *Converger) kill(ctx context.Context, r executor.Ref) error {
+	leave, err := c.deps.Gate.Kill(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return c.deps.Executor.Kill(ctx, r)
 }

@@ -1,6 +1,7 @@
 package converge
 
 import (
+	"context"
 	"time"
 
 	"opensandbox/libs/executor"
@@ -69,6 +70,9 @@ func (c *Converger) note(r *sandbox.Record, change func(*start)) {
 	defer c.mu.Unlock()
 	s := c.starts[r.ID]
 	if s.epoch != r.Placement.Epoch {
+		if s.ready != nil {
+			s.ready.end(errUnready)
+		}
 		s = start{epoch: r.Placement.Epoch}
 	}
 	change(&s)
@@ -77,6 +81,31 @@ func (c *Converger) note(r *sandbox.Record, change func(*start)) {
 
 func (c *Converger) forget(id sandbox.ID) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	s := c.starts[id]
 	delete(c.starts, id)
+	c.mu.Unlock()
+	if s.ready != nil {
+		s.ready.end(errUnready)
+	}
+}
+
+// delivering notes that this process has started the container, and measures from now on until its daemon answers.
+func (c *Converger) delivering(ctx context.Context, r *sandbox.Record) {
+	_, end := c.deps.Work(ctx, r.Intent.Trace, "agent ready")
+	w := &wait{over: c.deps.Observe.Begin(stageReady), end: end}
+	var before *wait
+	c.note(r, func(s *start) { before, s.ready, s.delivered = s.ready, w, true })
+	if before != nil {
+		before.end(errUnready)
+	}
+}
+
+// answered ends what delivering began.
+func (c *Converger) answered(r *sandbox.Record) {
+	var w *wait
+	c.note(r, func(s *start) { w, s.ready = s.ready, nil })
+	if w != nil {
+		w.over()
+		w.end(nil)
+	}
 }

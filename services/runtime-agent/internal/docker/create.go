@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
@@ -39,15 +40,33 @@ func (e *Engine) Create(ctx context.Context, p executor.Plan) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
 	cfg, host, nets := e.spec(p)
-	_, err := e.api.ContainerCreate(ctx, cfg, host, nets, nil, containerName(p.ID))
+	_, err := e.api.ContainerCreate(ctx, cfg, host, nets, platform(p.Platform), containerName(p.ID))
 	switch {
 	case err == nil:
 		return nil
 	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image"):
 		e.pulls.forget(p.Image)
-		return classify("create", err)
+	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "does not match the specified platform"):
+		// The registry has it for another platform only, and the engine took that: looking again would find the same.
+		return fault.Newf(fault.Invalid, "image %q is not available for platform %s", p.Image, p.Platform).WithCode(executor.CodeImage).Because(err)
 	}
 	return classify("create", err)
+}
+
+// platform is os/arch as the engine's API has it; nil leaves it to the engine.
+func platform(s string) *ocispec.Platform {
+	if s == "" {
+		return nil
+	}
+	parts := strings.SplitN(s, "/", 3)
+	p := &ocispec.Platform{OS: parts[0]}
+	if len(parts) > 1 {
+		p.Architecture = parts[1]
+	}
+	if len(parts) > 2 {
+		p.Variant = parts[2]
+	}
+	return p
 }
 
 func (e *Engine) spec(p executor.Plan) (*container.Config, *container.HostConfig, *network.NetworkingConfig) {
@@ -61,8 +80,9 @@ func (e *Engine) spec(p executor.Plan) (*container.Config, *container.HostConfig
 	}
 	host := &container.HostConfig{
 		NetworkMode: container.NetworkMode(e.network), CapDrop: e.cfg.DropCapabilities, LogConfig: logLimits, PortBindings: nat.PortMap{},
-		Tmpfs:  map[string]string{runDir: runDirOptions},
-		Mounts: []mount.Mount{{Type: mount.TypeVolume, Source: e.volume, Target: delivery.Dir, ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}}},
+		Runtime: p.Runtime,
+		Tmpfs:   map[string]string{runDir: runDirOptions},
+		Mounts:  []mount.Mount{{Type: mount.TypeVolume, Source: e.volume, Target: delivery.Dir, ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}}},
 		Resources: container.Resources{
 			Memory: p.Limits.Memory, NanoCPUs: p.Limits.CPU * 1e6, PidsLimit: &e.cfg.PidsLimit,
 		},

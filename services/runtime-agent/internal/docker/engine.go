@@ -26,6 +26,7 @@ var (
 	_ executor.Pauser    = (*Engine)(nil)
 	_ executor.LogReader = (*Engine)(nil)
 	_ executor.Watcher   = (*Engine)(nil)
+	_ executor.Describer = (*Engine)(nil)
 )
 
 // Config of an engine adapter.
@@ -75,7 +76,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("the environment does not describe a Docker engine: %w", err)
 	}
 	e := &Engine{cfg: cfg, api: api, local: strings.HasPrefix(api.DaemonHost(), "unix://"), probes: newProbes()}
-	e.pulls.byImage = map[string]*pull{}
+	e.pulls.byImage = map[wanted]*pull{}
 	if err := e.prepare(ctx); err != nil {
 		e.Close()
 		return nil, err

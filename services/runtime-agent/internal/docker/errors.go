@@ -96,6 +96,10 @@ func startFault(err error, ports map[int]int) error {
 	if errdefs.IsNotFound(err) && !strings.Contains(text, "OCI runtime") {
 		return classify("start", err)
 	}
+	if strings.Contains(text, "unable to retrieve OCI runtime error") {
+		// The engine lists the runtime, but its program did not run: the sandbox and its image are not to blame.
+		return fault.New(fault.Internal, "the isolation runtime of the sandbox does not work on its node").WithCode(executor.CodeStart).Because(err)
+	}
 	for _, t := range startTexts {
 		if strings.Contains(strings.ToLower(text), t) && !client.IsErrConnectionFailed(err) {
 			return fault.New(fault.Invalid, "the sandbox cannot be started from this image: "+reason(err)).Because(err)

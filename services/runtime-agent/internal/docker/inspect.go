@@ -47,6 +47,10 @@ func (e *Engine) instance(c container.InspectResponse) (executor.Instance, error
 	if n := c.NetworkSettings; n != nil {
 		in.Addresses = addresses(n)
 	}
+	in.Image = c.Config.Image
+	if h := c.HostConfig; h != nil {
+		in.Limits = sandbox.Resources{CPU: h.NanoCPUs / 1e6, Memory: h.Memory}
+	}
 	return in, nil
 }
 

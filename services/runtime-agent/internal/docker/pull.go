@@ -23,10 +23,13 @@ const progressEvery = 500 * time.Millisecond
 // pulls shares the pulls of an engine: of any number of callers that want one image, one pulls and all listen.
 type pulls struct {
 	mu      sync.Mutex
-	byImage map[string]*pull
+	byImage map[wanted]*pull
 	// have are images that were there when somebody last looked. Create finds out if that has changed.
 	have sync.Map
 }
+
+// wanted is an image for a platform; an empty platform is the engine's own.
+type wanted struct{ image, platform string }
 
 type pull struct {
 	waiters  int
@@ -40,24 +43,28 @@ type pull struct {
 func (p *pulls) forget(img string) { p.have.Delete(img) }
 
 // EnsureImage makes the image present.
-func (e *Engine) EnsureImage(ctx context.Context, img string, progress func(string)) error {
-	if _, ok := e.pulls.have.Load(img); ok {
+func (e *Engine) EnsureImage(ctx context.Context, img, onto string, progress func(string)) error {
+	// The engine keeps one platform's image under a name, so what it has for a given platform is looked at each time.
+	if _, ok := e.pulls.have.Load(img); ok && onto == "" {
 		return nil
 	}
 	bounded, cancel := e.bounded(ctx)
-	_, err := e.api.ImageInspect(bounded, img)
+	have, err := e.api.ImageInspect(bounded, img)
 	cancel()
 	switch {
-	case err == nil:
+	case err == nil && isFor(have.Os, have.Architecture, onto):
 		e.pulls.have.Store(img, true)
 		return nil
+	case err == nil:
+		e.pulls.forget(img)
 	case errdefs.IsInvalidArgument(err):
 		return fault.Newf(fault.Invalid, "image %q is not a valid reference", img).WithCode(executor.CodeImage).Because(err)
 	case !errdefs.IsNotFound(err):
 		return classify("inspect image", err)
 	}
-	p := e.join(img)
-	defer e.leave(img, p)
+	want := wanted{img, onto}
+	p := e.join(want)
+	defer e.leave(want, p)
 	last := ""
 	for {
 		e.pulls.mu.Lock()
@@ -78,25 +85,25 @@ func (e *Engine) EnsureImage(ctx context.Context, img string, progress func(stri
 }
 
 // join returns the pull of the image in progress, or begins one. Its goroutine ends when the last waiter has left, or with the pull.
-func (e *Engine) join(img string) *pull {
+func (e *Engine) join(want wanted) *pull {
 	e.pulls.mu.Lock()
 	defer e.pulls.mu.Unlock()
-	if p := e.pulls.byImage[img]; p != nil {
+	if p := e.pulls.byImage[want]; p != nil {
 		p.waiters++
 		return p
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.PullTimeout)
-	p := &pull{waiters: 1, progress: "pulling image " + img, changed: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
-	e.pulls.byImage[img] = p
+	p := &pull{waiters: 1, progress: "pulling image " + want.image, changed: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
+	e.pulls.byImage[want] = p
 	go func() {
-		err := e.pull(ctx, img, p)
+		err := e.pull(ctx, want, p)
 		e.pulls.mu.Lock()
 		defer e.pulls.mu.Unlock()
-		if e.pulls.byImage[img] == p {
-			delete(e.pulls.byImage, img)
+		if e.pulls.byImage[want] == p {
+			delete(e.pulls.byImage, want)
 		}
 		if p.err = err; err == nil {
-			e.pulls.have.Store(img, true)
+			e.pulls.have.Store(want.image, true)
 		}
 		close(p.done)
 	}()
@@ -104,12 +111,12 @@ func (e *Engine) join(img string) *pull {
 }
 
 // leave gives a pull up for one waiter. The last one stops it and waits for its end.
-func (e *Engine) leave(img string, p *pull) {
+func (e *Engine) leave(want wanted, p *pull) {
 	e.pulls.mu.Lock()
 	p.waiters--
 	last := p.waiters == 0
-	if last && e.pulls.byImage[img] == p {
-		delete(e.pulls.byImage, img) // whoever comes now begins anew
+	if last && e.pulls.byImage[want] == p {
+		delete(e.pulls.byImage, want) // whoever comes now begins anew
 	}
 	e.pulls.mu.Unlock()
 	if last {
@@ -118,8 +125,15 @@ func (e *Engine) leave(img string, p *pull) {
 	}
 }
 
-func (e *Engine) pull(ctx context.Context, img string, p *pull) error {
-	stream, err := e.api.ImagePull(ctx, withTag(img), image.PullOptions{})
+// isFor reports whether an image is for a platform, which may name a variant too; the empty one takes every image.
+func isFor(os, arch, onto string) bool {
+	p := platform(onto)
+	return p == nil || p.OS == os && p.Architecture == arch
+}
+
+func (e *Engine) pull(ctx context.Context, want wanted, p *pull) error {
+	img := want.image
+	stream, err := e.api.ImagePull(ctx, withTag(img), image.PullOptions{Platform: want.platform})
 	if err != nil {
 		return pullFault(img, err)
 	}

@@ -84,7 +84,7 @@ func TestPullIsShared(t *testing.T) {
 	var told []string
 	for range 5 {
 		wg.Go(func() {
-			err := e.EnsureImage(t.Context(), ref, func(s string) { mu.Lock(); told = append(told, s); mu.Unlock() })
+			err := e.EnsureImage(t.Context(), ref, "", func(s string) { mu.Lock(); told = append(told, s); mu.Unlock() })
 			if err != nil {
 				t.Errorf("EnsureImage = %v", err)
 			}
@@ -107,7 +107,7 @@ func TestPullOfWhatIsNotThere(t *testing.T) {
 		"127.0.0.1:1/registry/is:away": fault.Internal,
 		"Not A Reference":              fault.Invalid,
 	} {
-		err := e.EnsureImage(t.Context(), ref, func(string) {})
+		err := e.EnsureImage(t.Context(), ref, "", func(string) {})
 		if !fault.Is(err, want) || fault.CodeOf(err) != executor.CodeImage {
 			t.Errorf("%q: %v (%v, %q); want %v with code %s", ref, err, fault.KindOf(err), fault.CodeOf(err), want, executor.CodeImage)
 		}
@@ -118,7 +118,7 @@ func TestAbandonedPullStops(t *testing.T) {
 	e := open(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := e.EnsureImage(ctx, registry(t)+"/tools/other:1", func(string) {})
+	err := e.EnsureImage(ctx, registry(t)+"/tools/other:1", "", func(string) {})
 	if err == nil {
 		t.Error("an abandoned pull succeeded")
 	}

@@ -110,7 +110,7 @@ func (e *Engine) Watch(ctx context.Context, ready func(), fn func(executor.Event
 	defer cancel()
 	filter := e.filter()
 	filter.Add("type", string(events.ContainerEventType))
-	for _, action := range []events.Action{events.ActionDie, events.ActionOOM, events.ActionPause, events.ActionUnPause, events.ActionDestroy} {
+	for action := range actions {
 		filter.Add("event", string(action))
 	}
 	messages, errs := e.api.Events(ctx, events.ListOptions{Filters: filter})
@@ -123,11 +123,31 @@ func (e *Engine) Watch(ctx context.Context, ready func(), fn func(executor.Event
 	for {
 		select {
 		case m := <-messages:
-			if id := m.Actor.Attributes[labelID]; id != "" {
-				fn(executor.Event{ID: sandbox.ID(id)})
+			if ev, ok := event(m); ok {
+				fn(ev)
 			}
 		case err := <-errs:
 			return classify("events", err)
 		}
 	}
+}
+
+// actions are the engine's events that are told, in the words of the port.
+var actions = map[events.Action]string{
+	events.ActionCreate: executor.ActionCreated, events.ActionStart: executor.ActionStarted, events.ActionDie: executor.ActionEnded,
+	events.ActionOOM: executor.ActionOOM, events.ActionPause: executor.ActionPaused, events.ActionUnPause: executor.ActionResumed,
+	events.ActionDestroy: executor.ActionRemoved,
+}
+
+// event reads a message about one of our containers, whose labels come with it.
+func event(m events.Message) (executor.Event, bool) {
+	ev := executor.Event{Ref: executor.Ref{ID: sandbox.ID(m.Actor.Attributes[labelID])}, At: time.Unix(0, m.TimeNano).UTC(), Action: actions[m.Action]}
+	if ev.ID == "" || ev.Action == "" {
+		return ev, false
+	}
+	ev.Epoch, _ = strconv.ParseUint(m.Actor.Attributes[labelEpoch], 10, 64) // a label that cannot be read: somebody looks anyway
+	if code, err := strconv.Atoi(m.Actor.Attributes["exitCode"]); err == nil && ev.Action == executor.ActionEnded {
+		ev.ExitCode = &code
+	}
+	return ev, true
 }

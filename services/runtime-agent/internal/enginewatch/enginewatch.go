@@ -30,12 +30,16 @@ type Comparer interface {
 	Compare(ctx context.Context, now time.Time) (ids []sandbox.ID, again time.Time, err error)
 }
 
+// History keeps what has happened.
+type History interface{ Add(e executor.Event) }
+
 // Watch listens to one engine. Use New.
 type Watch struct {
 	engine  executor.Watcher
 	queue   Queue
 	outages Outages
 	compare Comparer
+	history History
 	log     *slog.Logger
 
 	away atomic.Bool
@@ -43,8 +47,8 @@ type Watch struct {
 }
 
 // New returns a Watch. engine may be nil for a runtime without events.
-func New(engine executor.Watcher, queue Queue, outages Outages, compare Comparer, log *slog.Logger) *Watch {
-	return &Watch{engine: engine, queue: queue, outages: outages, compare: compare, log: log, hint: make(chan struct{}, 1)}
+func New(engine executor.Watcher, queue Queue, outages Outages, compare Comparer, history History, log *slog.Logger) *Watch {
+	return &Watch{engine: engine, queue: queue, outages: outages, compare: compare, history: history, log: log, hint: make(chan struct{}, 1)}
 }
 
 // Away reports whether the engine could not be reached when it was last tried.
@@ -58,6 +62,14 @@ func (w *Watch) Step(ctx context.Context) (time.Time, error) {
 	ids, again, err := w.compare.Compare(ctx, time.Now())
 	w.queue.Enqueue(ids...)
 	return again, err
+}
+
+// event keeps an event, and has somebody look at the sandbox unless it is about what was just done on purpose.
+func (w *Watch) event(e executor.Event) {
+	w.history.Add(e)
+	if e.Unasked() {
+		w.queue.Enqueue(e.ID)
+	}
 }
 
 // Run listens until ctx ends, connecting again whenever the connection breaks. It returns nil.
@@ -79,7 +91,7 @@ func (w *Watch) Run(ctx context.Context) error {
 			case w.hint <- struct{}{}:
 			default:
 			}
-		}, func(e executor.Event) { w.queue.Enqueue(e.ID) })
+		}, w.event)
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -49,7 +49,7 @@ func TestMirrorFollowsTheIntent(t *testing.T) {
 		t.Errorf("entry %+v", e)
 	}
 	at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Microsecond)
-	if _, err := st.Renew(ctx, "a", at); err != nil {
+	if _, err := st.Renew(ctx, "a", sandbox.AnyTenant, at); err != nil {
 		t.Fatal(err)
 	}
 	if e := read(); !e.ExpiresAt.Equal(at) {

@@ -5,10 +5,12 @@ package worker
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
+	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 	"opensandbox/services/runtime-agent/internal/converge"
 )
@@ -24,12 +26,18 @@ type Source interface {
 	sandbox.Hints
 }
 
+// Queue is told how much there is to do: how many sandboxes need work, and since when the one does that has waited longest (zero: none).
+type Queue interface {
+	Queue(depth int, oldest time.Time)
+}
+
 // Times of the loop.
 const (
 	// tick is how often the work set is read without a hint.
 	tick = time.Second
-	// retry is the pause after a step that could not reach the store.
-	retry = 250 * time.Millisecond
+	// retry is the pause after a step that could not reach the store. It doubles up to maxRetry.
+	retry    = 250 * time.Millisecond
+	maxRetry = 4 * time.Second
 	// nudge bounds a pause that a step asked for while news came in.
 	nudge = 20 * time.Millisecond
 	// batch bounds one reading of the work set.
@@ -44,9 +52,16 @@ type Worker struct {
 	node   string
 	step   Stepper
 	source Source
+	queue  Queue
 	log    *slog.Logger
+	// since is when each sandbox of the work set was first seen in it. It belongs to Run.
+	since map[sandbox.ID]time.Time
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// away says that the work set could not be read when it was last tried; stuck, that steps have failed since one last succeeded that had
+	// failed before. A store may well let itself be read and not be written.
+	away, stuck bool
+
 	state map[sandbox.ID]*item
 	ready []sandbox.ID
 	later timers
@@ -59,11 +74,13 @@ type item struct {
 	// dirty says that somebody asked for a step while one was running.
 	dirty bool
 	queue bool
+	// fails counts the failed steps in a row.
+	fails int
 }
 
-// New returns a Worker for a node.
-func New(node string, step Stepper, source Source, log *slog.Logger) *Worker {
-	return &Worker{node: node, step: step, source: source, log: log, state: map[sandbox.ID]*item{}, wake: make(chan struct{}, 1)}
+// New returns a Worker for a node. queue may be nil.
+func New(node string, step Stepper, source Source, queue Queue, log *slog.Logger) *Worker {
+	return &Worker{node: node, step: step, source: source, queue: queue, log: log, state: map[sandbox.ID]*item{}, wake: make(chan struct{}, 1)}
 }
 
 // Enqueue asks for a step of each id soon. Safe for concurrent use.
@@ -141,10 +158,12 @@ func (w *Worker) read(ctx context.Context) {
 	ids, err := w.source.Work(ctx, w.node, batch)
 	if err != nil {
 		if ctx.Err() == nil {
-			w.log.WarnContext(ctx, "cannot read the work set", "error", err)
+			w.storeAway(ctx, err)
 		}
 		return
 	}
+	w.storeBack(ctx)
+	w.tell(ids)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, id := range ids {
@@ -152,6 +171,55 @@ func (w *Worker) read(ctx context.Context) {
 			continue // queued, or waiting for its time
 		}
 		w.enqueue(id)
+	}
+}
+
+// tell says how much there is to do.
+func (w *Worker) tell(ids []sandbox.ID) {
+	if w.queue == nil {
+		return
+	}
+	now := time.Now()
+	since, oldest := make(map[sandbox.ID]time.Time, len(ids)), time.Time{}
+	for _, id := range ids {
+		at, known := w.since[id]
+		if !known {
+			at = now
+		}
+		since[id] = at
+		if oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	w.since = since
+	w.queue.Queue(len(ids), oldest)
+}
+
+// storeAway notes a store that does not answer, with one line in the log.
+func (w *Worker) storeAway(ctx context.Context, err error) {
+	w.mu.Lock()
+	was := w.away
+	w.away = true
+	w.mu.Unlock()
+	if !was {
+		w.log.WarnContext(ctx, "the store does not answer; sandboxes are left as they are until it does", "error", err)
+	}
+}
+
+// storeBack lets everything that waits for the store try again at once.
+func (w *Worker) storeBack(ctx context.Context) {
+	w.mu.Lock()
+	was := w.away
+	w.away = false
+	if was {
+		for _, t := range w.later {
+			w.enqueue(t.id)
+		}
+		w.later = nil
+	}
+	w.mu.Unlock()
+	if was {
+		w.log.InfoContext(ctx, "the store answers again")
 	}
 }
 
@@ -178,14 +246,49 @@ func (w *Worker) run(ctx context.Context, id sandbox.ID) {
 		out, err := w.step.Step(ctx, time.Now(), id)
 		pause := out.Again
 		if err != nil {
-			if ctx.Err() == nil {
-				w.log.WarnContext(ctx, "step failed; trying again", "sandbox", id, "error", err)
-			}
-			out.Done, pause = false, retry
+			out.Done, pause = false, w.failed(ctx, id, err)
+		} else {
+			w.succeeded(ctx, id)
 		}
 		if w.settle(ctx, id, out.Done, pause) {
 			return
 		}
+	}
+}
+
+// failed returns how long to wait after a step that could not reach the store.
+func (w *Worker) failed(ctx context.Context, id sandbox.ID, err error) time.Duration {
+	w.mu.Lock()
+	it := w.state[id]
+	it.fails++
+	fails := it.fails
+	stuck := w.stuck
+	away := fault.Is(err, fault.Unavailable) || errors.Is(err, context.DeadlineExceeded)
+	if away && ctx.Err() == nil {
+		w.stuck = true
+	}
+	w.mu.Unlock()
+	switch {
+	case ctx.Err() != nil, away && stuck:
+	case away:
+		w.log.WarnContext(ctx, "steps do not reach the store; trying until they do", "sandbox", id, "error", err)
+	case fails&(fails-1) == 0: // the first time, and ever more rarely
+		w.log.WarnContext(ctx, "step failed; trying again", "sandbox", id, "times", fails, "error", err)
+	}
+	return min(maxRetry, retry<<min(fails-1, 10))
+}
+
+func (w *Worker) succeeded(ctx context.Context, id sandbox.ID) {
+	w.mu.Lock()
+	it := w.state[id]
+	over := w.stuck && it.fails > 0
+	if over {
+		w.stuck = false
+	}
+	it.fails = 0
+	w.mu.Unlock()
+	if over {
+		w.log.InfoContext(ctx, "steps reach the store again")
 	}
 }
 
@@ -207,7 +310,7 @@ func (w *Worker) settle(ctx context.Context, id sandbox.ID, done bool, pause tim
 	case pause <= 0:
 		return false
 	}
-	if it.dirty { // somebody has news: do not let it wait for a long pause, nor make a busy loop of short ones
+	if it.dirty && it.fails == 0 { // somebody has news: do not let it wait for a long pause, nor make a busy loop of short ones
 		pause = min(pause, nudge)
 	}
 	it.running, it.dirty = false, false

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"opensandbox/libs/fault"
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/wakeup"
@@ -52,12 +53,49 @@ type work struct {
 	wakeup.Hub
 	mu  sync.Mutex
 	ids []sandbox.ID
+	// fail is what Work returns.
+	fail   error
+	depth  int
+	oldest time.Time
+	log    lines
 }
 
 func (w *work) Work(context.Context, string, int) ([]sandbox.ID, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ids, nil
+	return w.ids, w.fail
+}
+
+func (w *work) failing(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail = err
+}
+
+// Queue makes work its own worker.Queue.
+func (w *work) Queue(depth int, oldest time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.depth, w.oldest = depth, oldest
+}
+
+// lines counts what is logged.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(b))
+	return len(b), nil
+}
+
+func (l *lines) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all)
 }
 
 func (w *work) set(ids ...sandbox.ID) {
@@ -71,7 +109,7 @@ func (w *work) set(ids ...sandbox.ID) {
 func running(t *testing.T, do func(id sandbox.ID, n int) (converge.Outcome, error)) (*worker.Worker, *steps, *work) {
 	t.Helper()
 	s, w := &steps{count: map[sandbox.ID]int{}, running: map[sandbox.ID]bool{}, do: do}, &work{}
-	x := worker.New("n", s, w, slog.New(slog.DiscardHandler))
+	x := worker.New("n", s, w, w, slog.New(slog.NewTextHandler(&w.log, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- x.Run(ctx) }()
@@ -193,4 +231,61 @@ func TestGiveUp(t *testing.T) {
 	}
 	<-wanted.Done()
 	free()
+}
+
+func TestAStoreThatIsAway(t *testing.T) {
+	unavailable := fault.New(fault.Unavailable, "the store is away")
+	for name, reads := range map[string]error{"wholly": unavailable, "for writes": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				back := make(chan struct{})
+				x, s, w := running(t, func(sandbox.ID, int) (converge.Outcome, error) {
+					select {
+					case <-back:
+						return converge.Outcome{Done: true}, nil
+					default:
+						return converge.Outcome{}, unavailable
+					}
+				})
+				w.failing(reads)
+				x.Enqueue("a", "b", "c")
+				time.Sleep(5 * time.Minute)
+				synctest.Wait()
+				if n := s.of("a"); n < 50 || n > 100 {
+					t.Errorf("%d steps in 5 min, want one in 4 s", n)
+				}
+				if n := w.log.count(); n > 2 {
+					t.Errorf("%d lines in the log while the store is away", n)
+				}
+				before := s.of("a")
+				close(back)
+				w.failing(nil)
+				time.Sleep(4 * time.Second)
+				synctest.Wait()
+				if s.of("a") != before+1 {
+					t.Errorf("%d steps after the store is back, want 1", s.of("a")-before)
+				}
+				if n := w.log.count(); n > 4 {
+					t.Errorf("%d lines in the log", n)
+				}
+			})
+		})
+	}
+}
+
+func TestTheQueueIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, w := running(t, func(sandbox.ID, int) (converge.Outcome, error) { return converge.Outcome{Again: time.Minute}, nil })
+		synctest.Wait()
+		began := time.Now()
+		w.set("a", "b")
+		time.Sleep(10 * time.Second)
+		w.set("b", "c")
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.depth != 2 || !w.oldest.Equal(began) {
+			t.Errorf("depth %d, oldest %v; want 2, since %v", w.depth, w.oldest, began)
+		}
+	})
 }

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"opensandbox/libs/agentrpc"
+	"opensandbox/libs/httpx"
+	"opensandbox/libs/lifecycle"
+	"opensandbox/libs/process"
+	"opensandbox/libs/settings"
+	agent "opensandbox/services/runtime-agent/app"
+)
+
+// serve wires the agent on the shared store and on its engine, and runs it until ctx ends.
+func serve(ctx context.Context, s settings.Settings) error {
+	p, err := process.Open(ctx, s, process.Options{Name: s.ProcessName(), Version: version, Stderr: os.Stderr, Lookup: os.LookupEnv})
+	if err != nil {
+		return err
+	}
+	defer p.Close(ctx)
+	shared, err := p.OpenRedis(ctx)
+	if err != nil {
+		return err
+	}
+	defer shared.Close()
+	store, err := p.Measure(shared)
+	if err != nil {
+		return err
+	}
+	engine, err := agent.OpenDocker(ctx, agent.DockerConfig{
+		Installation: p.Installation.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
+		NoNewPrivileges: s.Docker.NoNewPrivileges, PidsLimit: s.Docker.PidsLimit, APITimeout: s.Docker.APITimeout,
+		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	return run(ctx, p, store, engine)
+}
+
+// run registers the node, once it is known where the agent listens, and runs all parts together.
+func run(ctx context.Context, p *process.Process, store agent.Store, engine agent.Docker) error {
+	s := p.Settings
+	host, err := publicHost(ctx, s, engine)
+	if err != nil {
+		return err
+	}
+	listener, err := httpx.Listen(ctx, httpx.Config{Address: s.Agent.Listen, KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace})
+	if err != nil {
+		return fmt.Errorf("agent.listen: %w", err)
+	}
+	defer listener.Close()
+	address := internalAddress(listener.Addr(), host)
+	node, err := agent.Start(ctx, agent.Config{
+		Node: s.Agent.Node, StateDir: s.Agent.StateDir, Host: host, Address: address, Labels: s.Agent.Labels, Capacity: s.Agent.Capacity,
+		MaxSandboxes: s.Agent.MaxSandboxes, PortMin: s.Docker.PortMin, PortMax: s.Docker.PortMax, Concurrency: s.Docker.MaxConcurrency,
+		RetainFailed: s.Server.RetainFailed, NodeLostAfter: s.Scheduler.NodeLostAfter,
+	}, agent.Deps{Store: store, Executor: engine, Token: p.Installation.Token, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	live, err := agentrpc.NewHandler(agentrpc.ServerConfig{
+		Node: s.Agent.Node, Secret: s.Internal.SharedSecret.Reveal(), Registry: p.Registry, Tracers: p.Tracers, Log: p.Log,
+	}, node.Live())
+	if err != nil {
+		return err
+	}
+	var g lifecycle.Group
+	if err := p.AddAdmin(ctx, &g, node.Ready); err != nil {
+		return err
+	}
+	for _, part := range node.Parts() {
+		g.Add(part.Name, part.Run)
+	}
+	g.Add("agent api", func(ctx context.Context) error { return listener.Run(ctx, live) })
+	p.Log.InfoContext(ctx, "driving the container engine", "node", s.Agent.Node, "host", host, "address", address,
+		"installation", p.Installation.ID(), "version", version)
+	return g.Run(ctx)
+}
