@@ -3,75 +3,100 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"log/slog"
 	"net"
-	"path/filepath"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"opensandbox/libs/httpx"
-	"opensandbox/libs/installation"
 	"opensandbox/libs/lifecycle"
+	"opensandbox/libs/process"
+	"opensandbox/libs/sandbox"
 	"opensandbox/libs/settings"
 	"opensandbox/libs/sqlitestore"
-	"opensandbox/libs/telemetry"
+	"opensandbox/libs/storemetrics"
 	api "opensandbox/services/api/app"
+	router "opensandbox/services/ingress-router/app"
 	agent "opensandbox/services/runtime-agent/app"
 	scheduler "opensandbox/services/scheduler/app"
 )
 
 // serve wires the parts by hand, from the ground up, and runs them until ctx ends.
-func serve(ctx context.Context, path string, lookup func(string) (string, bool), stderr io.Writer) error {
-	s, warnings, err := settings.Load(path, lookup)
+func serve(ctx context.Context, s settings.Settings) error {
+	p, err := process.Open(ctx, s, process.Options{Name: s.ProcessName(), Version: version, Stderr: os.Stderr, Lookup: os.LookupEnv})
 	if err != nil {
 		return err
 	}
-	log, err := telemetry.Logger(stderr, s.Log.Level, s.Log.Format, httpx.RequestID)
+	defer p.Close(ctx)
+	raw, closeStore, err := openStore(ctx, p)
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
-		log.WarnContext(ctx, w)
-	}
-	if err := settings.Guard(s, lookup); err != nil {
-		return err
-	}
-	inst, err := installation.Open(filepath.Dir(s.Store.Path), s.Store.Path, s.Server.Installation)
+	defer closeStore()
+	store, err := p.Measure(raw)
 	if err != nil {
 		return err
 	}
-	store, err := sqlitestore.Open(ctx, s.Store.Path)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	if err := store.BindInstallation(ctx, inst.ID()); err != nil {
+	if _, err := storemetrics.NewInventory(raw, raw, p.Registry); err != nil {
 		return err
 	}
 	engine, err := agent.OpenDocker(ctx, agent.DockerConfig{
-		Installation: inst.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
+		Installation: p.Installation.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
 		NoNewPrivileges: s.Docker.NoNewPrivileges, PidsLimit: s.Docker.PidsLimit, APITimeout: s.Docker.APITimeout,
-		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: log,
+		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log,
 	})
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-	return runAll(ctx, s, inst, store, engine, log)
+	return runAll(ctx, p, store, engine)
 }
 
-// runAll starts the three services on one store and runs them together. The api comes last and goes first.
-func runAll(ctx context.Context, s settings.Settings, inst installation.Installation, store *sqlitestore.Store, engine agent.Docker, log *slog.Logger) error {
-	registry := telemetry.Registry()
+// countingStore is what the single binary needs of either store.
+type countingStore interface {
+	storemetrics.Both
+	storemetrics.Counter
+}
+
+// openStore opens the store of store.type: a file that belongs to this process alone, or a Redis that others may share.
+func openStore(ctx context.Context, p *process.Process) (countingStore, func(), error) {
+	if p.Settings.Store.Type == settings.StoreRedis {
+		store, err := p.OpenRedis(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, func() { _ = store.Close() }, nil
+	}
+	store, err := sqlitestore.Open(ctx, p.Settings.Store.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := store.BindInstallation(ctx, p.Installation.ID()); err != nil {
+		_ = store.Close()
+		return nil, nil, err
+	}
+	return store, func() { _ = store.Close() }, nil
+}
+
+// shared says whether the store may have other processes.
+func shared(s settings.Settings) bool { return s.Store.Type == settings.StoreRedis }
+
+// nodeLostAfter is 0 for the only node of a store that is in this process: nobody else could give its sandboxes up.
+func nodeLostAfter(s settings.Settings) time.Duration {
+	if shared(s) {
+		return s.Scheduler.NodeLostAfter
+	}
+	return 0
+}
+
+// runAll starts the services on one store and runs them together. The api comes last and goes first.
+func runAll(ctx context.Context, p *process.Process, store storemetrics.Store, engine agent.Docker) error {
+	s := p.Settings
 	node, err := agent.Start(ctx, agent.Config{
-		Node: s.Agent.Node, StateDir: s.Agent.StateDir, MaxSandboxes: s.Scheduler.MaxSandboxes, PortMin: s.Docker.PortMin, PortMax: s.Docker.PortMax,
-		Concurrency: s.Docker.MaxConcurrency, RetainFailed: s.Server.RetainFailed,
-	}, agent.Deps{Store: store, Executor: engine, Token: inst.Token, Log: log})
+		Node: s.Agent.Node, StateDir: s.Agent.StateDir, Labels: s.Agent.Labels, Capacity: s.Agent.Capacity, MaxSandboxes: s.Agent.MaxSandboxes,
+		Host: s.Agent.Host, PortMin: s.Docker.PortMin, PortMax: s.Docker.PortMax, Concurrency: s.Docker.MaxConcurrency, RetainFailed: s.Server.RetainFailed,
+		NodeLostAfter: nodeLostAfter(s),
+	}, agent.Deps{Store: store, Executor: engine, Token: p.Installation.Token, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
 	if err != nil {
 		return err
 	}
@@ -79,52 +104,83 @@ func runAll(ctx context.Context, s settings.Settings, inst installation.Installa
 	front, err := api.New(ctx, api.Config{
 		Address: net.JoinHostPort(s.Server.Host, strconv.Itoa(s.Server.Port)), APIKey: s.Server.APIKey.Reveal(), Version: version,
 		PublicHost: api.PublicHost(s.Server.External, s.Server.Host, s.Docker.HostIP), CreateWait: s.Server.CreateWait, MaxTimeout: s.Server.MaxTimeout,
-		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, MaxConcurrency: s.Server.MaxConcurrency,
-	}, api.Deps{Store: store, Token: inst.Token, Registry: registry, Log: log})
+		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, MaxConcurrency: s.Server.MaxConcurrency, AllowedRuntimes: s.Docker.AllowedRuntimes,
+	}, api.Deps{Store: store, Token: p.Installation.Token, Live: node.Live(), Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
 	if err != nil {
 		return err
 	}
 	defer front.Close()
 	var g lifecycle.Group
-	for _, p := range node.Parts() {
-		g.Add(p.Name, p.Run)
+	for _, part := range node.Parts() {
+		g.Add(part.Name, part.Run)
 	}
-	for _, p := range scheduler.Parts(scheduler.Config{
-		PlacementWait: s.Scheduler.PlacementWait, RetainFailed: s.Server.RetainFailed, DefaultRequest: s.Scheduler.DefaultRequest,
-		Ports: []int{api.ExecdPort, api.AppPort},
-	}, scheduler.Deps{Store: store, Log: log}) {
-		g.Add(p.Name, p.Run)
-	}
-	if err := addAdmin(ctx, &g, s, registry, node, log); err != nil {
+	intents, err := addScheduler(&g, p, store)
+	if err != nil {
 		return err
 	}
-	g.Add("api", front.Run)
-	log.InfoContext(ctx, "serving", "address", front.Addr().String(), "node", s.Agent.Node, "installation", inst.ID(), "version", version)
-	return g.Run(ctx)
-}
-
-// addAdmin serves metrics and readiness. If the default port is taken, as it is beside another server, a free one does.
-func addAdmin(ctx context.Context, g *lifecycle.Group, s settings.Settings, registry *prometheus.Registry, node *agent.Agent, log *slog.Logger) error {
-	if s.Server.AdminListen == "" {
-		return nil
-	}
-	cfg := httpx.Config{Address: s.Server.AdminListen, KeepAlive: s.Server.KeepAlive, Grace: time.Second}
-	admin, err := httpx.Listen(ctx, cfg)
-	if errors.Is(err, syscall.EADDRINUSE) && s.Server.AdminListen == settings.DefaultAdminListen {
-		cfg.Address = "127.0.0.1:0"
-		if admin, err = httpx.Listen(ctx, cfg); err == nil {
-			log.WarnContext(ctx, "the default admin port is taken; using another", "taken", s.Server.AdminListen, "address", admin.Addr().String())
-		}
-	}
+	traffic, err := openRouter(ctx, p, store, intents)
 	if err != nil {
-		return fmt.Errorf("server.admin_listen: %w", err)
+		return err
 	}
-	handler := telemetry.Admin(registry, func() error {
+	defer traffic.Close()
+	for _, part := range traffic.Parts() {
+		g.Add(part.Name, part.Run)
+	}
+	if err := p.AddAdmin(ctx, &g, func() error {
 		if node.EngineAway() {
 			return errors.New("the container engine does not answer")
 		}
-		return nil
-	})
-	g.Add("admin", func(ctx context.Context) error { return admin.Run(ctx, handler) })
-	return nil
+		return front.Ready()
+	}); err != nil {
+		return err
+	}
+	g.Add("api", front.Run)
+	p.Log.InfoContext(ctx, "serving", "address", front.Addr().String(), "router", traffic.Addr().String(), "node", s.Agent.Node,
+		"installation", p.Installation.ID(), "version", version)
+	return g.Run(ctx)
+}
+
+// addScheduler adds the scheduler, and returns the queue of what the router tells it about use; nil without renewals on access.
+func addScheduler(g *lifecycle.Group, p *process.Process, store storemetrics.Store) (*scheduler.IntentQueue, error) {
+	s := p.Settings
+	d := scheduler.Deps{Store: store, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log}
+	var queue *scheduler.IntentQueue
+	if s.RenewIntent.Enabled {
+		queue = scheduler.NewIntentQueue()
+		d.Intents = queue
+	}
+	service, err := scheduler.New(scheduler.Config{
+		PlacementWait: s.Scheduler.PlacementWait, RetainFailed: s.Server.RetainFailed, DefaultRequest: s.Scheduler.DefaultRequest,
+		Ports: []int{sandbox.ExecdPort, sandbox.AppPort}, NodeLostAfter: nodeLostAfter(s),
+		RenewIntent: scheduler.RenewIntent{Workers: s.RenewIntent.Queue.Concurrency, MinInterval: s.RenewIntent.MinInterval},
+	}, d)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range service.Parts() {
+		g.Add(part.Name, part.Run)
+	}
+	return queue, nil
+}
+
+// openRouter takes the router's address. If the default one is taken, as it is beside another server, a free one is used.
+func openRouter(ctx context.Context, p *process.Process, store storemetrics.Store, intents *scheduler.IntentQueue) (*router.Router, error) {
+	s := p.Settings
+	cfg := router.Config{Address: s.Router.Listen, KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, RenewInterval: s.RenewIntent.MinInterval}
+	d := router.Deps{Queries: store, Hints: store, Nodes: store, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log}
+	if intents != nil {
+		d.Renewals = intents
+	}
+	front, err := router.New(ctx, cfg, d)
+	if errors.Is(err, syscall.EADDRINUSE) && s.Origin("router.listen") == "default" {
+		host, _, splitErr := net.SplitHostPort(cfg.Address)
+		if splitErr != nil {
+			return nil, splitErr
+		}
+		cfg.Address = net.JoinHostPort(host, "0")
+		if front, err = router.New(ctx, cfg, d); err == nil {
+			p.Log.WarnContext(ctx, "the router's default port is taken; using another", "taken", s.Router.Listen, "address", front.Addr().String())
+		}
+	}
+	return front, err
 }

@@ -1,0 +1,116 @@
+// Package process is what every program of the platform has around its parts: telemetry, the installation that it belongs to, the shared
+// store, and the listener for operators. Main functions call it; nothing else does.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"opensandbox/libs/httpx"
+	"opensandbox/libs/installation"
+	"opensandbox/libs/lifecycle"
+	"opensandbox/libs/redisstore"
+	"opensandbox/libs/settings"
+	"opensandbox/libs/storemetrics"
+	"opensandbox/libs/telemetry"
+)
+
+// Process is one running program. Use Open.
+type Process struct {
+	telemetry.Telemetry
+	Settings settings.Settings
+	// Installation has no key in a process that was given none, because it neither makes nor checks tokens.
+	Installation installation.Installation
+}
+
+// Options are what surrounds a process.
+type Options struct {
+	// Name is that of the program in traces and logs.
+	Name, Version string
+	Stderr        io.Writer
+	// Lookup returns an environment variable, as os.LookupEnv does.
+	Lookup func(name string) (string, bool)
+}
+
+// Open builds telemetry and installation from the settings, and logs their warnings. Close must be called.
+func Open(ctx context.Context, s settings.Settings, o Options) (*Process, error) {
+	inst, err := open(s)
+	if err != nil {
+		return nil, err
+	}
+	t, err := telemetry.New(ctx, telemetry.Config{
+		Service: o.Name, Version: o.Version, LogTo: o.Stderr, Level: s.Log.Level, Format: s.Log.Format, RequestID: httpx.RequestID, Lookup: o.Lookup,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The Redis client has one logger for the whole process, which would write plain text to standard error.
+	redisstore.LogTo(t.Log)
+	for _, w := range s.Warnings {
+		t.Log.WarnContext(ctx, w)
+	}
+	return &Process{Telemetry: t, Settings: s, Installation: inst}, nil
+}
+
+// open returns the installation: that of the shared secret where processes share a store, else the one in the data directory.
+func open(s settings.Settings) (installation.Installation, error) {
+	if s.Store.Type == settings.StoreRedis {
+		return installation.Shared(s.Server.Installation, s.Internal.SharedSecret.Reveal())
+	}
+	return installation.Open(filepath.Dir(s.Store.Path), s.Store.Path, s.Server.Installation)
+}
+
+// Close sends what telemetry still holds back.
+func (p *Process) Close(ctx context.Context) {
+	if err := p.Shutdown(ctx); err != nil {
+		p.Log.WarnContext(ctx, "telemetry was not ended in order", "error", err)
+	}
+}
+
+// OpenRedis connects to the store that the settings name. It waits for it as long as ctx allows.
+func (p *Process) OpenRedis(ctx context.Context) (*redisstore.Store, error) {
+	u := p.Settings.Store.Redis
+	client, err := redisstore.NewClient(redisstore.ClientConfig{
+		Mode: redisstore.Mode(u.Mode), Addrs: u.Addrs, MasterName: u.MasterName, User: u.User, Password: u.Password.Reveal(), DB: u.DB, TLS: u.TLS,
+		Name: p.Settings.ProcessName(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return redisstore.Open(ctx, redisstore.Config{
+		Client: client, Installation: p.Installation.ID(), Fingerprint: p.Installation.Fingerprint(), Durable: p.Settings.Store.Durable, Log: p.Log,
+	})
+}
+
+// Measure returns a store whose calls are measured and traced.
+func (p *Process) Measure(store storemetrics.Both) (storemetrics.Store, error) {
+	return storemetrics.New(store, p.Registry, p.Tracers)
+}
+
+// AddAdmin adds the listener for operators, with metrics, health and readiness, unless it is switched off. If the default port is taken, as
+// it is beside another server, a free one is used.
+func (p *Process) AddAdmin(ctx context.Context, g *lifecycle.Group, ready func() error) error {
+	s := p.Settings.Server
+	if s.AdminListen == "" {
+		return nil
+	}
+	cfg := httpx.Config{Address: s.AdminListen, KeepAlive: s.KeepAlive, Grace: time.Second}
+	admin, err := httpx.Listen(ctx, cfg)
+	if errors.Is(err, syscall.EADDRINUSE) && p.Settings.Origin("server.admin_listen") == "default" {
+		cfg.Address = "127.0.0.1:0"
+		if admin, err = httpx.Listen(ctx, cfg); err == nil {
+			p.Log.WarnContext(ctx, "the default admin port is taken; using another", "taken", s.AdminListen, "address", admin.Addr().String())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("server.admin_listen: %w", err)
+	}
+	handler := telemetry.Admin(p.Registry, ready)
+	g.Add("admin", func(ctx context.Context) error { return admin.Run(ctx, handler) })
+	return nil
+}
