@@ -18,15 +18,35 @@ MODULES = $(shell go list -m -f '{{.Dir}}')
 help: ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
+# The single binary and the services that it consists of. The daemon for sandboxes has a target of its own: two of these have it inside.
+PROGRAMS = $(filter-out %/opensandbox-execd,$(patsubst %/,%,$(dir $(wildcard services/*/cmd/opensandbox-*/main.go))))
+
 .PHONY: build
-build: build-execd ## build bin/opensandbox-server (with the daemon inside) and bin/opensandbox-execd
-	CGO_ENABLED=0 go build -trimpath -tags embed_execd -ldflags '$(LDFLAGS)' -o bin/opensandbox-server ./services/allinone/cmd/opensandbox-server
+build: build-execd ## build all programs into bin: opensandbox-server, -api, -scheduler, -agent, -router and -execd
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -tags embed_execd -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(PROGRAMS))
 
 .PHONY: build-execd
 build-execd: ## build only the daemon that runs in sandboxes
 	CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/opensandbox-execd ./services/execd/cmd/opensandbox-execd
 	@mkdir -p $(dir $(EMBEDDED))
 	@cmp -s bin/opensandbox-execd $(EMBEDDED) || cp bin/opensandbox-execd $(EMBEDDED)
+
+.PHONY: rootfs
+rootfs: ## make bin/rootfs, what all images of services have beside their program
+	@scripts/compose-images.sh rootfs
+
+.PHONY: compose-images
+compose-images: ## build the images of the services
+	@scripts/compose-images.sh services
+
+.PHONY: up
+up: ## the platform on several processes: Redis, 2 APIs behind haproxy, 2 schedulers, router, agent
+	@scripts/compose.sh up
+
+.PHONY: down
+down: ## stop what "make up" started and keep its data; ARGS=--volumes removes sandboxes and data too
+	@scripts/compose.sh down $(ARGS)
 
 .PHONY: quickstart
 quickstart: ## set up everything, start a server, run a command in a sandbox
@@ -72,6 +92,7 @@ fmt: ## format all Go files
 bench: build ## measure the server beside the raw engine into bench-results/; fewer sections with ARGS="-only create"
 	@scripts/docker-engine.sh
 	@scripts/images.sh busybox
+	CGO_ENABLED=0 go build -trimpath -o bin/fake-agent ./tests/cmd/fake-agent
 	CGO_ENABLED=0 go run -C tests ./bench -server $(CURDIR)/bin/opensandbox-server -out $(CURDIR)/bench-results $(ARGS)
 
 .PHONY: microbench

@@ -56,6 +56,23 @@ ended() {
 	return 1
 }
 
+# pull IMAGE: 20 s for the first sign of its layers, then five minutes for the rest. Run it in a process of its own (progress).
+pull() {
+	local log worker i
+	log=$(mktemp "${TMPDIR:-/tmp}/opensandbox.XXXXXX")
+	docker pull "$1" >"$log" 2>&1 &
+	worker=$!
+	# shellcheck disable=SC2064 # both are known now
+	trap "kill $worker 2>/dev/null || true; rm -f '$log'" EXIT
+	for ((i = 0; i < 300; i++)); do
+		kill -0 "$worker" 2>/dev/null || break
+		if [ "$i" -ge 20 ] && ! grep -q 'Pulling fs layer' "$log"; then return 1; fi
+		sleep 1
+	done
+	if kill -0 "$worker" 2>/dev/null; then return 1; fi
+	wait "$worker"
+}
+
 # digest FILE…: a short name for their content.
 digest() {
 	if have sha256sum; then cat "$@" | sha256sum | cut -c1-16; else cat "$@" | shasum -a 256 | cut -c1-16; fi

@@ -13,14 +13,37 @@ need() { have "$1" || missing+=("$2"); }
 
 need curl curl
 need debootstrap debootstrap
+need docker-compose docker-compose
 need docker-registry docker-registry
 need iptables iptables
 need node nodejs
 need npm npm
+need prometheus prometheus
+need redis-server redis-server
 need shellcheck shellcheck
 # The race detector needs a C compiler, and its headers: a machine can have the one without the others.
 if ! printf '#include <stdlib.h>\n' | gcc -fsyntax-only -xc - 2>/dev/null; then missing+=(gcc libc6-dev); fi
 # Only a static busybox runs in an image of its own.
 if ! have busybox || ldd "$(command -v busybox)" >/dev/null 2>&1; then missing+=(busybox-static); fi
 
-[ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
+# Packages that bring a service start it when they are installed, unless this file of Debian's policy says no. Tests start their own.
+POLICY=/usr/sbin/policy-rc.d
+SERVICES='redis-server prometheus'
+
+quiet_services() {
+	local service
+	if [ ! -e "$POLICY" ] && is_root; then
+		printf '%s\n' '#!/bin/sh' 'exit 101' >"$POLICY"
+		chmod 755 "$POLICY"
+		trap 'rm -f "$POLICY"' EXIT
+	fi
+	install_packages "$@"
+	# Nor with the machine, if they are new.
+	if [ -d /run/systemd/system ]; then
+		for service in $SERVICES; do
+			case " $* " in *" $service "*) systemctl disable --now "$service" || true ;; esac
+		done
+	fi
+}
+
+[ "${#missing[@]}" = 0 ] || quiet_services "${missing[@]}"

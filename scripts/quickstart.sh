@@ -86,21 +86,6 @@ choose_image() {
 	image=opensandbox/host-shell:dev
 }
 
-# pull IMAGE: 20 s for the first sign of its layers, then five minutes for the rest.
-pull() {
-	local log=$STATE/pull.log worker i
-	docker pull "$1" >"$log" 2>&1 &
-	worker=$!
-	trap 'kill "$worker" 2>/dev/null || true' EXIT
-	for ((i = 0; i < 300; i++)); do
-		kill -0 "$worker" 2>/dev/null || break
-		if [ "$i" -ge 20 ] && ! grep -q 'Pulling fs layer' "$log"; then return 1; fi
-		sleep 1
-	done
-	if kill -0 "$worker" 2>/dev/null; then return 1; fi
-	wait "$worker"
-}
-
 write_config() {
 	local publish=
 	[ -s "$STATE/key" ] || (umask 077 && od -An -tx1 -N24 /dev/urandom | tr -d ' \n' >"$STATE/key")

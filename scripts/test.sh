@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$ROOT"
 
 # Budgets in minutes, for two cores and empty caches; together 60.
-SUITES='setup:12 lint:8 unit:14 simulate:6 integration:10 e2e:10'
+SUITES='setup:12 lint:7 unit:11 simulate:5 integration:9 e2e:16'
 
 # A suite runs in a process group of its own, so that its end is the end of all that it started.
 running=

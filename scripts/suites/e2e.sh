@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# End to end: the real server binary on a real Docker engine, the published clients, unmodified, and the quick start.
+# End to end: the real programs on real Docker engines, the published clients, unmodified, and the quick start. First the single binary,
+# then the same tests of the API and of the clients against the split services with two engines.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -9,8 +10,13 @@ scripts/docker-engine.sh --for-tests
 scripts/images.sh busybox debian-python scratch-static
 clients=$(scripts/clients.sh)
 eval "$clients"
+second=$(scripts/second-engine.sh start)
+eval "$second"
+trap 'scripts/second-engine.sh stop' EXIT
 make --no-print-directory build
 export OPENSANDBOX_SERVER_BIN=$ROOT/bin/opensandbox-server
 packages=$(scripts/go-packages.sh e2e)
 # shellcheck disable=SC2086 # folder names have no spaces
-go_test -tags e2e -p 1 -count=1 -timeout 9m $packages
+go_test -tags e2e -p 1 -count=1 -timeout 13m $packages
+say "The same against the split services:"
+OPENSANDBOX_TEST_SPLIT=1 go_test -C tests -tags e2e -count=1 -timeout 8m ./acceptance -run 'TestRow|TestPublished|TestApps|TestDeadlineIsNeverEarly'

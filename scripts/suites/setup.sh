@@ -11,3 +11,4 @@ scripts/images.sh busybox debian-python scratch-static
 scripts/clients.sh >/dev/null
 progress "Fetching Go modules" go mod download
 progress "Building the binaries" make --no-print-directory build
+scripts/compose-images.sh third-party

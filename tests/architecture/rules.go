@@ -46,29 +46,54 @@ func under(parts ...string) func(string) bool {
 // technology is what neither domain nor use cases nor steps may know.
 var technology = []string{"net/http", "database/sql", "github.com/go-kit/kit*", "github.com/docker/docker*", "modernc.org/sqlite*", "github.com/redis/*", "k8s.io/*"}
 
+// engines are the technologies behind the ports.
+var engines = []string{"database/sql", "github.com/docker/docker*", "github.com/redis/*", "github.com/go-kit/kit*", "k8s.io/*"}
+
 // kinds is the table of rights. A package belongs to the first group that claims it.
 var kinds = []kind{
 	{"fault", is("libs/fault"), nil, technology, false},
 	{"domain", is("libs/sandbox"), []string{"libs/fault"}, technology, false},
 	{"ports", is("libs/executor", "libs/node"), []string{"libs/fault", "libs/sandbox"}, technology, false},
-	{"suites and fakes", under("libs/sandbox/sandboxtest", "libs/node/nodetest", "libs/executor/executortest", "libs/executor/fakeexec"),
+	{"suites and fakes", under("libs/sandbox/sandboxtest", "libs/node/nodetest", "libs/executor/executortest", "libs/executor/fakeexec", "libs/redisstore/redistest"),
 		[]string{"libs/fault", "libs/sandbox", "libs/node", "libs/executor"}, nil, true},
 	{"hints", is("libs/wakeup"), []string{"libs/sandbox"}, technology, false},
 	{"stores", is("libs/memstore", "libs/sqlitestore", "libs/redisstore"), []string{"libs/fault", "libs/sandbox", "libs/node", "libs/wakeup"}, []string{"github.com/go-kit/kit*"}, true},
+	{"measured engine", is("libs/agentmetrics"), []string{"libs/fault", "libs/sandbox", "libs/executor"}, []string{"database/sql", "github.com/docker/docker*", "github.com/redis/*", "github.com/go-kit/kit*"}, true},
+	{"live reads", is("libs/agentrpc"), []string{"libs/fault", "libs/sandbox", "libs/node", "libs/executor", "libs/kitx", "libs/httpx", "libs/telemetry"},
+		[]string{"github.com/docker/docker*", "github.com/redis/*"}, true},
+	{"measured store", is("libs/storemetrics"), []string{"libs/fault", "libs/sandbox", "libs/node"}, engines, true},
+	{"measured scheduler", is("libs/schedulermetrics"), nil, engines, true},
+	{"process", is("libs/process"), []string{"libs/httpx", "libs/installation", "libs/lifecycle", "libs/redisstore", "libs/settings", "libs/storemetrics", "libs/telemetry"},
+		[]string{"github.com/docker/docker*", "github.com/go-kit/kit*", "modernc.org/sqlite*"}, true},
+	{"command line", is("libs/cli"), []string{"libs/conf", "libs/settings"}, []string{"github.com/go-kit/kit*"}, true},
 	{"go-kit glue", is("libs/kitx"), []string{"libs/fault", "libs/telemetry"}, nil, true},
 	{"settings", is("libs/settings"), []string{"libs/conf", "libs/fault", "libs/sandbox"}, technology, true},
 	{"installation", is("libs/installation"), []string{"libs/sandbox"}, technology, false},
 	{"plumbing", is("libs/conf", "libs/httpx", "libs/telemetry", "libs/lifecycle", "libs/steploop"), nil, []string{"github.com/go-kit/kit*"}, true},
+	{"queues", is("services/scheduler/internal/redisqueue", "services/ingress-router/internal/redisqueue"),
+		[]string{"services/scheduler/internal/renewintent", "services/ingress-router/internal/renewintent"}, []string{"database/sql", "github.com/docker/docker*", "github.com/go-kit/kit*"}, true},
+	{"fakes of the router", is("services/ingress-router/internal/resolve/resolvetest"), []string{"libs/fault", "libs/sandbox", "libs/node", "libs/memstore"}, nil, true},
+	// They keep what they know in a map of bounded size that others have written.
+	{"steps of the router", is("services/ingress-router/internal/target", "services/ingress-router/internal/resolve", "services/ingress-router/internal/renewintent"),
+		[]string{"libs/fault", "libs/sandbox", "libs/node", "services/ingress-router/internal/target"}, technology, true},
+	{"transport of the router", is("services/ingress-router/internal/proxy"),
+		[]string{"libs/fault", "libs/sandbox", "libs/kitx", "libs/httpx", "services/ingress-router/internal/target", "services/ingress-router/internal/resolve", "services/ingress-router/internal/renewintent"},
+		[]string{"database/sql", "github.com/docker/docker*", "github.com/redis/*"}, true},
+	{"measured router", is("services/ingress-router/internal/metrics"),
+		[]string{"services/ingress-router/internal/proxy", "services/ingress-router/internal/resolve", "services/ingress-router/internal/renewintent"}, []string{"database/sql", "github.com/docker/docker*", "github.com/redis/*"}, true},
 	{"use cases and steps", under("services/api/internal/usecase", "services/scheduler/internal/", "services/runtime-agent/internal/converge",
-		"services/runtime-agent/internal/worker", "services/runtime-agent/internal/enginewatch", "services/runtime-agent/internal/beat", "services/runtime-agent/internal/mirror"),
+		"services/runtime-agent/internal/worker", "services/runtime-agent/internal/enginewatch", "services/runtime-agent/internal/beat", "services/runtime-agent/internal/mirror",
+		"services/runtime-agent/internal/history", "services/runtime-agent/internal/inventory"),
 		[]string{"libs/fault", "libs/sandbox", "libs/node", "libs/executor", "services/runtime-agent/internal/converge"}, technology, false},
 	{"transports", under("services/api/internal/httpapi"), []string{"libs/fault", "libs/sandbox", "libs/kitx", "services/api/internal/usecase"}, []string{"database/sql", "github.com/docker/docker*"}, true},
 	{"engine adapters", under("services/runtime-agent/internal/docker", "services/runtime-agent/internal/delivery"),
 		[]string{"libs/fault", "libs/sandbox", "libs/executor", "services/runtime-agent/internal/delivery"}, []string{"database/sql", "github.com/go-kit/kit*"}, true},
 	{"daemon", under("services/execd"), []string{"libs/fault", "services/execd/*"}, []string{"github.com/docker/docker*", "database/sql"}, true},
-	{"single binary", under("services/allinone/"), []string{"libs/*", "services/api/app", "services/scheduler/app", "services/runtime-agent/app"}, nil, true},
+	{"single binary", under("services/allinone/"), []string{"libs/*", "services/api/app", "services/scheduler/app", "services/runtime-agent/app", "services/ingress-router/app"}, nil, true},
 	{"apps", func(p string) bool { return strings.HasSuffix(p, "/app") && strings.HasPrefix(p, root+"services/") },
-		[]string{"libs/fault", "libs/sandbox", "libs/node", "libs/executor", "libs/kitx", "libs/httpx", "libs/telemetry", "libs/lifecycle", "libs/steploop", "own"}, nil, true},
+		[]string{"libs/fault", "libs/sandbox", "libs/node", "libs/executor", "libs/kitx", "libs/httpx", "libs/telemetry", "libs/lifecycle", "libs/steploop", "libs/agentmetrics", "libs/agentrpc", "libs/schedulermetrics", "own"}, nil, true},
+	{"programs", func(p string) bool { return strings.Contains(p, "/cmd/opensandbox-") },
+		[]string{"libs/*", "services/api/app", "services/scheduler/app", "services/runtime-agent/app", "services/ingress-router/app"}, nil, true},
 	{"tests", under("tests/"), []string{"libs/*", "services/*", "tests/*"}, nil, true},
 }
 

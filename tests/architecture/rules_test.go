@@ -69,17 +69,23 @@ func TestTheRulesCanFail(t *testing.T) {
 	t.Parallel()
 	std := map[string]bool{"fmt": true, "net/http": true}
 	for name, p := range map[string]Package{
-		"domain knows a store":             {Path: "opensandbox/libs/sandbox", Imports: []string{"opensandbox/libs/memstore"}},
-		"domain uses a library":            {Path: "opensandbox/libs/sandbox", Imports: []string{"github.com/x/y"}},
-		"a store knows another":            {Path: "opensandbox/libs/sqlitestore", Imports: []string{"opensandbox/libs/memstore"}},
-		"a use case speaks HTTP":           {Path: "opensandbox/services/api/internal/usecase", Deps: []string{"net/http"}},
-		"a step reaches Docker":            {Path: "opensandbox/services/runtime-agent/internal/converge", Deps: []string{"github.com/docker/docker/client"}},
-		"go-kit outside its glue":          {Path: "opensandbox/services/api/internal/httpapi", Imports: []string{"github.com/go-kit/kit/endpoint"}},
-		"a service imports another":        {Path: "opensandbox/services/api/app", Imports: []string{"opensandbox/services/scheduler/app"}},
-		"the daemon knows the records":     {Path: "opensandbox/services/execd/internal/x", Imports: []string{"opensandbox/libs/sandbox"}},
-		"an app chooses a store":           {Path: "opensandbox/services/api/app", Imports: []string{"opensandbox/libs/sqlitestore"}},
-		"a name that says nothing":         {Path: "opensandbox/libs/utils"},
-		"a package that nobody thought of": {Path: "opensandbox/libs/newthing"},
+		"domain knows a store":                 {Path: "opensandbox/libs/sandbox", Imports: []string{"opensandbox/libs/memstore"}},
+		"domain uses a library":                {Path: "opensandbox/libs/sandbox", Imports: []string{"github.com/x/y"}},
+		"a store knows another":                {Path: "opensandbox/libs/sqlitestore", Imports: []string{"opensandbox/libs/memstore"}},
+		"a use case speaks HTTP":               {Path: "opensandbox/services/api/internal/usecase", Deps: []string{"net/http"}},
+		"a step reaches Docker":                {Path: "opensandbox/services/runtime-agent/internal/converge", Deps: []string{"github.com/docker/docker/client"}},
+		"go-kit outside its glue":              {Path: "opensandbox/services/api/internal/httpapi", Imports: []string{"github.com/go-kit/kit/endpoint"}},
+		"a service imports another":            {Path: "opensandbox/services/api/app", Imports: []string{"opensandbox/services/scheduler/app"}},
+		"the daemon knows the records":         {Path: "opensandbox/services/execd/internal/x", Imports: []string{"opensandbox/libs/sandbox"}},
+		"an app chooses a store":               {Path: "opensandbox/services/api/app", Imports: []string{"opensandbox/libs/sqlitestore"}},
+		"a step of the router reaches Redis":   {Path: "opensandbox/services/ingress-router/internal/resolve", Deps: []string{"github.com/redis/go-redis/v9"}},
+		"the router's steps know Prometheus":   {Path: "opensandbox/services/ingress-router/internal/renewintent", Imports: []string{"opensandbox/services/ingress-router/internal/metrics"}},
+		"the router's transport knows a store": {Path: "opensandbox/services/ingress-router/internal/proxy", Imports: []string{"opensandbox/libs/redisstore"}},
+		"an app chooses a queue's store":       {Path: "opensandbox/services/scheduler/app", Imports: []string{"opensandbox/libs/redisstore"}},
+		"a process knows a service":            {Path: "opensandbox/libs/process", Imports: []string{"opensandbox/services/api/app"}},
+		"a measured store knows its store":     {Path: "opensandbox/libs/storemetrics", Deps: []string{"github.com/redis/go-redis/v9"}},
+		"a name that says nothing":             {Path: "opensandbox/libs/utils"},
+		"a package that nobody thought of":     {Path: "opensandbox/libs/newthing"},
 	} {
 		p.Standard = std
 		if len(Check(p)) == 0 {

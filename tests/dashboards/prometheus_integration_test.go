@@ -1,6 +1,8 @@
 //go:build integration
 
-package telemetry_test
+// Package dashboards runs what deployments/ ask of Prometheus, queries of the dashboard and alert rules, against a real one that scrapes the
+// real metrics.
+package dashboards
 
 import (
 	"context"
@@ -29,12 +31,14 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/executor/fakeexec"
 	"opensandbox/libs/kitx"
+	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/schedulermetrics"
 	"opensandbox/libs/storemetrics"
 	"opensandbox/libs/telemetry"
+	router "opensandbox/services/ingress-router/app"
 )
 
 const (
@@ -71,15 +75,19 @@ func platform(t *testing.T, reg *prometheus.Registry) (work func()) {
 	must(err)
 	kitx.Route(kit, "GET /sandboxes/{id}", kitx.Op("GetSandbox", 200), func(_ context.Context, r *http.Request) (string, error) { return r.PathValue("id"), nil },
 		func(context.Context, string) (kitx.None, error) { return kitx.None{}, nil })
-	engine := agent.Engine(fakeexec.New("fake", time.Now))
+	engine := agent.Engine(fakeexec.New("fake", time.Now), nil)
+	ask := routed(t, reg)
 	return func() {
 		ctx := context.Background()
+		ask()
 		_, _ = store.Get(ctx, "none")
 		kit.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/sandboxes/x", nil))
 		kit.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/x", nil))
 		scheduler.Expired(1, 3*time.Millisecond)
 		scheduler.ClockLag(0)
 		scheduler.Placement(schedulermetrics.Placed)
+		scheduler.RenewIntent(schedulermetrics.IntentRenewed)
+		scheduler.Held(0)
 		scheduler.Queue(1, time.Now())
 		agent.Stage(agentmetrics.StageCreate, 100*time.Millisecond)
 		agent.Waiting(agentmetrics.TurnMake)()
@@ -88,6 +96,64 @@ func platform(t *testing.T, reg *prometheus.Registry) (work func()) {
 		_, _ = engine.Inspect(ctx, "none")
 		_, _ = engine.List(ctx)
 	}
+}
+
+// routed runs a router in front of one application, and returns a function that asks that through it.
+func routed(t *testing.T, reg *prometheus.Registry) (ask func()) {
+	t.Helper()
+	application := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(application.Close)
+	store := memstore.New()
+	records := one{Store: store, address: application.Listener.Addr().(*net.TCPAddr)}
+	r, err := router.New(t.Context(), router.Config{Address: "127.0.0.1:0", KeepAlive: time.Second, Grace: time.Second},
+		router.Deps{Queries: records, Hints: store, Nodes: records, Registry: reg, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var g lifecycle.Group
+	for _, p := range r.Parts() {
+		g.Add(p.Name, p.Run)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	client := &http.Client{Timeout: 5 * time.Second}
+	t.Cleanup(func() {
+		client.CloseIdleConnections()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the router ended with %v", err)
+		}
+	})
+	return func() {
+		resp, err := client.Get("http://" + r.Addr().String() + "/box/80/")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("the router answers %d", resp.StatusCode)
+		}
+	}
+}
+
+// one is a store with one running sandbox, whose port 80 is at address.
+type one struct {
+	*memstore.Store
+	address *net.TCPAddr
+}
+
+func (o one) Get(_ context.Context, id sandbox.ID) (sandbox.Record, error) {
+	ports := map[int]int{80: o.address.Port, 44772: o.address.Port}
+	return sandbox.Record{
+		ID: id, Placement: sandbox.Placement{Node: "node-a", Epoch: 1},
+		Observed: sandbox.Observed{State: sandbox.StateRunning, Started: true, Epoch: 1, Addresses: sandbox.Addresses{Ports: ports}},
+	}, nil
+}
+
+func (o one) Nodes(context.Context) ([]node.Node, error) {
+	return []node.Node{{Name: "node-a", Host: o.address.IP.String(), LeaseUntil: time.Now().Add(time.Hour)}}, nil
 }
 
 type query struct{ panel, expr string }
