@@ -119,7 +119,9 @@ func TestRow04EndpointForm(t *testing.T) {
 func TestRow06NoAddressYet(t *testing.T) {
 	t.Parallel()
 	s := start(t, "[scheduler]\nplacement_wait_seconds = 60\nmax_sandboxes = 1\n")
-	s.create(nil)
+	for range s.engines() {
+		s.create(nil)
+	}
 	a := s.do("POST", "/v1/sandboxes", spec(nil), "Prefer", "respond-async")
 	if a.status != 202 || a.json(t)["status"].(m)["state"] != "Pending" {
 		t.Fatalf("create beyond the capacity: %v", a)
@@ -167,7 +169,8 @@ func TestRow07EveryErrorHasTheEnvelope(t *testing.T) {
 		{"GET", "/v1/templates", nil, nil, 501},
 		{"GET", "/v1/pools", nil, nil, 501},
 		{"GET", "/v1/sandboxes/" + id + "/networkpolicy", nil, nil, 501},
-		{"GET", "/v1/sandboxes/" + id + "/diagnostics/logs", nil, nil, 501},
+		{"GET", "/v1/sandboxes/unknown/diagnostics/logs", nil, nil, 404},
+		{"GET", "/v1/sandboxes/" + id + "/diagnostics/logs?scope=nothing", nil, nil, 400},
 		{"GET", "/v1/sandboxes/" + id + "/proxy/8080/a/b", nil, nil, 501},
 		{"GET", "/docs", nil, nil, 501},
 	} {
@@ -343,6 +346,31 @@ func TestRow14DeleteCanBeRepeated(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func TestRow15Diagnostics(t *testing.T) {
+	t.Parallel()
+	s := start(t, "")
+	id := s.create(m{"entrypoint": []string{"sh", "-c", "echo said-at-the-start; exec tail -f /dev/null"}, "env": m{"SECRET": "not-to-be-shown"}})
+	path := "/v1/sandboxes/" + id + "/diagnostics/"
+	for _, kind := range []string{"logs", "events", "inspect", "summary"} {
+		a := s.do("GET", path+kind, nil, "Accept", "text/plain")
+		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") || strings.Contains(string(a.body), "not-to-be-shown") {
+			t.Errorf("%s: %v %v", kind, a, a.header)
+		}
+		if deprecated := a.header.Get("Deprecation") == "true"; deprecated != (kind == "logs" || kind == "events") {
+			t.Errorf("%s: deprecated %v", kind, deprecated)
+		}
+	}
+	s.eventually("the logs have what the entry point wrote", func() bool {
+		return strings.Contains(string(s.do("GET", path+"logs", nil).body), "said-at-the-start")
+	})
+	for kind, scope := range map[string]string{"logs": "container", "events": "runtime"} {
+		a := s.do("GET", path+kind+"?scope="+scope, nil)
+		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "application/json") || a.json(t)["scope"] != scope {
+			t.Errorf("%s with a scope: %v", kind, a)
+		}
+	}
 }
 
 func TestRow18RequestIDs(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -30,32 +30,51 @@ const apiKey = "key-of-the-test"
 // patience bounds every wait for something that the server or the engine does by itself.
 const patience = 60 * time.Second
 
-// server is a running opensandbox-server with a directory of its own.
+// server is a platform with a directory of its own: the single binary, or the split services.
 type server struct {
-	t      *testing.T
-	dir    string
-	base   string // http://host:port
-	extra  string
-	cmd    *exec.Cmd
-	log    *os.File
-	exited chan struct{}
+	t     *testing.T
+	dir   string
+	base  string // http://host:port
+	extra string
+	// programs are its processes, in the order in which they start.
+	programs []*program
+	// split is set for the split services.
+	split *splitSystem
 }
 
-// start runs a server until the end of the test, which then fails if anything is left on the engine. extra is more configuration.
+// start runs a platform until the end of the test, which then fails if anything is left on an engine. extra is more configuration. It is
+// the single binary, unless OPENSANDBOX_TEST_SPLIT asks for the split services.
 func start(t *testing.T, extra string) *server {
 	t.Helper()
+	if os.Getenv("OPENSANDBOX_TEST_SPLIT") != "" {
+		return startSplit(t, extra)
+	}
+	return startSingle(t, extra)
+}
+
+// startSingle runs the single binary.
+func startSingle(t *testing.T, extra string) *server {
+	t.Helper()
 	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), extra: extra}
+	s.programs = []*program{{name: "server", binary: binary(t)}}
 	s.run()
-	t.Cleanup(func() {
+	s.cleanUp()
+	return s
+}
+
+// cleanUp removes everything at the end of the test.
+func (s *server) cleanUp() {
+	s.t.Cleanup(func() {
 		s.sweep()
 		s.stop()
 		s.nothingLeft()
-		if t.Failed() {
-			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			t.Logf("server log (end):\n%s", tail(string(text), 6000))
+		if s.t.Failed() {
+			for _, p := range s.programs {
+				text, _ := os.ReadFile(p.log(s.dir))
+				s.t.Logf("log of %s (end):\n%s", p.name, tail(string(text), 6000))
+			}
 		}
 	})
-	return s
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
@@ -105,32 +124,38 @@ node = "test"
 %s`, port, apiKey, low, low+1000, filepath.Join(s.dir, "data", "store.db"), filepath.Join(s.dir, "state"), s.extra)
 }
 
-// run starts the process and waits until it answers.
-func (s *server) run() {
+// configFile writes the configuration at the first call, and returns its path.
+func (s *server) configFile() string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, "server.toml")
 	if _, err := os.Stat(path); err != nil {
-		if err := os.WriteFile(path, []byte(s.config()), 0o600); err != nil {
+		text := s.config()
+		if s.split != nil {
+			text = s.split.config(s)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			s.t.Fatal(err)
 		}
 	}
-	var err error
-	if s.log, err = os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-		s.t.Fatal(err)
+	return path
+}
+
+// run starts all processes and waits until the API answers.
+func (s *server) run() {
+	s.t.Helper()
+	config := s.configFile()
+	for _, p := range s.programs {
+		p.run(s.t, s.dir, config)
 	}
-	s.cmd = exec.Command(binary(s.t), "--config", path)
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.exited = make(chan struct{})
-	go func(cmd *exec.Cmd, exited chan struct{}) { _ = cmd.Wait(); close(exited) }(s.cmd, s.exited)
-	s.eventually("the server answers", func() bool {
-		select {
-		case <-s.exited:
-			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			s.t.Fatalf("the server ended at once:\n%s", tail(string(text), 3000))
-		default:
+	s.answers()
+}
+
+// answers waits until the API answers.
+func (s *server) answers() {
+	s.t.Helper()
+	s.eventually("the API answers", func() bool {
+		for _, p := range s.programs {
+			p.mustRun(s.t, s.dir)
 		}
 		res, err := http.Get(s.base + "/health")
 		if err != nil {
@@ -141,22 +166,18 @@ func (s *server) run() {
 	})
 }
 
+// stop ends all processes in order, the first one last.
 func (s *server) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.exited:
-	case <-time.After(patience):
-		s.t.Error("the server does not end on SIGTERM")
-		s.kill()
+	for _, p := range slices.Backward(s.programs) {
+		p.stop(s.t)
 	}
-	_ = s.log.Close()
 }
 
-// kill is kill -9.
+// kill is kill -9 of all processes.
 func (s *server) kill() {
-	_ = s.cmd.Process.Kill()
-	<-s.exited
-	_ = s.log.Close()
+	for _, p := range s.programs {
+		p.kill()
+	}
 }
 
 // eventually waits for a condition; there is no other way to wait in these tests.
@@ -360,6 +381,9 @@ func docker(t *testing.T, args ...string) string {
 }
 
 func (s *server) installation() string {
+	if s.split != nil {
+		return s.split.installation
+	}
 	b, err := os.ReadFile(filepath.Join(s.dir, "data", "installation.id"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -367,26 +391,41 @@ func (s *server) installation() string {
 	return strings.TrimSpace(string(b))
 }
 
-// containers returns the sandbox ids for which the engine has a container.
-func (s *server) containers() []string {
-	out := docker(s.t, "ps", "-a", "--filter", "label=dev.opensandbox.installation="+s.installation(), "--format", `{{.Label "opensandbox.io/id"}}`)
-	return strings.Fields(out)
+// engines are the arguments that choose each engine for Docker's own client.
+func (s *server) engines() [][]string {
+	if s.split != nil {
+		return s.split.engines()
+	}
+	return [][]string{nil}
 }
 
-// nothingLeft fails if the engine still has anything of this server, and takes away the daemon's volume, which is kept on purpose.
+// containers returns the sandbox ids for which an engine has a container.
+func (s *server) containers() []string {
+	var ids []string
+	for _, engine := range s.engines() {
+		out := docker(s.t, append(engine, "ps", "-a", "--filter", "label=dev.opensandbox.installation="+s.installation(), "--format", `{{.Label "opensandbox.io/id"}}`)...)
+		ids = append(ids, strings.Fields(out)...)
+	}
+	return ids
+}
+
+// nothingLeft fails if an engine still has anything of this platform, and takes away the daemon's volume, which is kept on purpose.
 func (s *server) nothingLeft() {
 	if left := s.containers(); len(left) > 0 {
 		s.t.Errorf("containers left behind: %v", left)
 	}
-	volumes := strings.Fields(docker(s.t, "volume", "ls", "-q", "--filter", "label=dev.opensandbox.execd-of="+s.installation()))
-	if len(volumes) > 1 {
-		s.t.Errorf("volumes left behind: %v", volumes)
-	}
-	for _, v := range volumes {
-		docker(s.t, "volume", "rm", v)
-	}
-	for _, i := range strings.Fields(docker(s.t, "images", "-q", "--filter", "label=dev.opensandbox.execd-of="+s.installation())) {
-		docker(s.t, "rmi", "-f", i)
+	label := "label=dev.opensandbox.execd-of=" + s.installation()
+	for _, engine := range s.engines() {
+		volumes := strings.Fields(docker(s.t, append(engine, "volume", "ls", "-q", "--filter", label)...))
+		if len(volumes) > 1 {
+			s.t.Errorf("volumes left behind: %v", volumes)
+		}
+		for _, v := range volumes {
+			docker(s.t, append(engine, "volume", "rm", v)...)
+		}
+		for _, i := range strings.Fields(docker(s.t, append(engine, "images", "-q", "--filter", label)...)) {
+			docker(s.t, append(engine, "rmi", "-f", i)...)
+		}
 	}
 }
 
@@ -398,11 +437,15 @@ func ids(items []m) []string {
 	return out
 }
 
-// text returns the server's log.
+// text returns the log of all processes.
 func (s *server) text() string {
-	b, err := os.ReadFile(filepath.Join(s.dir, "log"))
-	if err != nil {
-		s.t.Fatal(err)
+	var all strings.Builder
+	for _, p := range s.programs {
+		b, err := os.ReadFile(p.log(s.dir))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all.Write(b)
 	}
-	return string(b)
+	return all.String()
 }

@@ -2,20 +2,17 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"net/textproto"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"opensandbox/libs/node"
@@ -74,84 +71,14 @@ func (b *bench) reads() error {
 		return err
 	}
 	b.add(result{Section: "reads", Name: fmt.Sprintf("start to /health with %d records", records), Samples: []float64{took}})
-	samples, rate, failed := b.hammer(16, 10*time.Second, func(i int) string { return "/v1/sandboxes/" + ids[(i*7919)%records] })
+	samples, rate, failed := hammer(b.ctx, b.base, 16, 10*time.Second, func(i int) shot { return get("/v1/sandboxes/" + ids[(i*7919)%records]) })
 	b.add(result{Section: "reads", Name: "GET by id, 16 connections", Samples: samples, OK: len(samples) - failed, Tried: len(samples), Note: fmt.Sprintf("%.0f requests/s; target ≥ 10000/s, p99 ≤ 10 ms", rate)})
-	samples, rate, failed = b.hammer(4, 5*time.Second, func(i int) string { return fmt.Sprintf("/v1/sandboxes?pageSize=20&metadata=team%%3Dt%d", i%10) })
+	samples, rate, failed = hammer(b.ctx, b.base, 4, 5*time.Second, func(i int) shot {
+		return get(fmt.Sprintf("/v1/sandboxes?pageSize=20&metadata=team%%3Dt%d", i%10))
+	})
 	b.add(result{Section: "reads", Name: "list, one metadata filter, page of 20, 4 connections", Samples: samples, OK: len(samples) - failed, Tried: len(samples), Note: fmt.Sprintf("%.0f requests/s; target p99 ≤ 20 ms", rate)})
 	b.add(result{Section: "reads", Name: "memory of the server (VmRSS)", Samples: []float64{b.rss("VmRSS")}, Unit: "MB", Note: fmt.Sprintf("peak %.0f MB; target ≤ 150", b.rss("VmHWM"))})
 	return nil
-}
-
-// hammer sends requests over keep-alive connections. The client is part of the load on this machine.
-func (b *bench) hammer(connections int, length time.Duration, path func(int) string) (samples []float64, rate float64, failed int) {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	ctx, cancel := context.WithTimeout(b.ctx, length)
-	defer cancel()
-	began := time.Now()
-	for c := range connections {
-		wg.Go(func() {
-			mine, bad := b.oneConnection(ctx, c, path)
-			mu.Lock()
-			defer mu.Unlock()
-			samples, failed = append(samples, mine...), failed+bad
-		})
-	}
-	wg.Wait()
-	return samples, float64(len(samples)) / time.Since(began).Seconds(), failed
-}
-
-// oneConnection speaks HTTP by hand: a full client would cost as much as the server that it measures.
-func (b *bench) oneConnection(ctx context.Context, c int, path func(int) string) (samples []float64, failed int) {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(b.base, "http://"))
-	if err != nil {
-		return nil, 1
-	}
-	defer conn.Close()
-	buf := make([]byte, 64<<10)
-	for i := c * 100_003; ctx.Err() == nil; i++ {
-		began := time.Now()
-		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: bench\r\nOPEN-SANDBOX-API-KEY: %s\r\n\r\n", path(i), apiKey); err != nil {
-			return samples, failed + 1
-		}
-		n, err := readAnswer(conn, buf)
-		samples = append(samples, ms(time.Since(began)))
-		if err != nil || !bytes.HasPrefix(buf[:n], []byte("HTTP/1.1 200")) {
-			failed++
-			if err != nil {
-				return samples, failed
-			}
-		}
-	}
-	return samples, failed
-}
-
-// readAnswer reads one answer with a Content-Length.
-func readAnswer(conn net.Conn, buf []byte) (int, error) {
-	n := 0
-	for {
-		k, err := conn.Read(buf[n:])
-		if err != nil {
-			return n, err
-		}
-		n += k
-		head := bytes.Index(buf[:n], []byte("\r\n\r\n"))
-		if head < 0 {
-			continue
-		}
-		i := bytes.Index(bytes.ToLower(buf[:head]), []byte("content-length: "))
-		if i < 0 {
-			return n, fmt.Errorf("no Content-Length")
-		}
-		line, _, _ := bytes.Cut(buf[i+len("Content-Length: "):head+2], []byte("\r\n"))
-		length, err := strconv.Atoi(string(line))
-		if err != nil {
-			return n, err
-		}
-		if n >= head+4+length {
-			return n, nil
-		}
-	}
 }
 
 // rss returns a memory figure of the server in MB.

@@ -65,7 +65,7 @@ func (b *bench) reference() error {
 		return nil
 	})
 	b.add(result{Section: "reference", Name: "100 creates at once", Samples: []float64{float64(ok) / took * 1000}, Unit: "creates/s", OK: ok, Tried: count})
-	got, rate, failed := b.hammer(16, 5*time.Second, func(i int) string { return "/v1/sandboxes/" + ids[i%count] })
+	got, rate, failed := hammer(b.ctx, b.base, 16, 5*time.Second, func(i int) shot { return get("/v1/sandboxes/" + ids[i%count]) })
 	b.add(result{Section: "reference", Name: "GET by id, 16 connections, 100 sandboxes", Samples: got, OK: len(got) - failed, Tried: len(got), Note: fmt.Sprintf("%.0f requests/s", rate)})
 	b.add(result{Section: "reference", Name: "memory (VmRSS)", Samples: []float64{b.rss("VmRSS")}, Unit: "MB"})
 	_, err = each(count, 8, func(i int) error {

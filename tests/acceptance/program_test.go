@@ -1,0 +1,77 @@
+//go:build e2e
+
+package acceptance
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program is one process of a platform.
+type program struct {
+	name, binary string
+	// env goes over the configuration file.
+	env []string
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+func (p *program) log(dir string) string { return filepath.Join(dir, "log-"+p.name) }
+
+// run starts the process. Its log is appended to.
+func (p *program) run(t *testing.T, dir, config string) {
+	t.Helper()
+	log, err := os.OpenFile(p.log(dir), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p.cmd = exec.Command(p.binary, "--config", config)
+	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) { _ = cmd.Wait(); close(exited) }(p.cmd, p.exited)
+}
+
+// mustRun ends the test if the process has ended.
+func (p *program) mustRun(t *testing.T, dir string) {
+	t.Helper()
+	select {
+	case <-p.exited:
+		text, _ := os.ReadFile(p.log(dir))
+		t.Fatalf("%s ended at once:\n%s", p.name, tail(string(text), 3000))
+	default:
+	}
+}
+
+// stop is SIGTERM; the process must end in order.
+func (p *program) stop(t *testing.T) {
+	t.Helper()
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		t.Errorf("%s does not end on SIGTERM", p.name)
+		p.kill()
+	}
+}
+
+// kill is kill -9.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// waitABit is the pause between two looks.
+func waitABit() { time.Sleep(10 * time.Millisecond) }

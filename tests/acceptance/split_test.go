@@ -1,0 +1,177 @@
+//go:build e2e
+
+package acceptance
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// splitSystem is what the split services have in addition: a Redis of their own and two engines.
+type splitSystem struct {
+	installation, secret string
+	redis                string
+	// apis are the base URLs of both replicas of the api; router is that of the router.
+	apis   []string
+	router string
+	// second is the DOCKER_HOST of the second engine, and secondAddress where its published ports answer.
+	second, secondAddress string
+}
+
+// startSplit runs two apis, two schedulers, a router and an agent for each of two engines on a Redis of their own.
+func startSplit(t *testing.T, extra string) *server {
+	t.Helper()
+	s := newSplit(t, extra)
+	s.run()
+	s.cleanUp()
+	return s
+}
+
+func newSplit(t *testing.T, extra string) *server {
+	t.Helper()
+	x := &splitSystem{
+		installation: fmt.Sprintf("test-%x", rand.Uint64()), secret: fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()),
+		second: needEnv(t, "SECOND_ENGINE_DOCKER_HOST"), secondAddress: needEnv(t, "SECOND_ENGINE_HOST"),
+	}
+	x.redis = startRedis(t)
+	s := &server{t: t, dir: t.TempDir(), extra: extra, split: x}
+	low := 20000 + rand.IntN(100)*100 // each platform has a part of the ports of its own
+	for i := range 2 {
+		port := freePort(t)
+		x.apis = append(x.apis, fmt.Sprintf("http://127.0.0.1:%d", port))
+		s.programs = append(s.programs, &program{name: fmt.Sprintf("api-%d", i), binary: service(t, "api"), env: []string{fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", port)}})
+	}
+	s.base = x.apis[0]
+	for i := range 2 {
+		// The agents come last, and the first create may come before them.
+		s.programs = append(s.programs, &program{name: fmt.Sprintf("scheduler-%d", i), binary: service(t, "scheduler"), env: []string{"OPENSANDBOX_SCHEDULER_PLACEMENT_WAIT_SECONDS=60"}})
+	}
+	for i, e := range []struct{ docker, host string }{{"", "127.0.0.1"}, {x.second, x.secondAddress}} {
+		env := []string{
+			fmt.Sprintf("OPENSANDBOX_AGENT_NODE=node-%d", i), "OPENSANDBOX_AGENT_HOST=" + e.host, "OPENSANDBOX_DOCKER_PUBLISH_HOST=" + publishHost(e.host),
+			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=127.0.0.1:%d", freePort(t)), "OPENSANDBOX_AGENT_STATE_DIR=" + filepath.Join(s.dir, fmt.Sprintf("state-%d", i)),
+			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", low+1000),
+		}
+		if e.docker != "" {
+			env = append(env, "DOCKER_HOST="+e.docker)
+		}
+		s.programs = append(s.programs, &program{name: fmt.Sprintf("agent-%d", i), binary: service(t, "agent"), env: env})
+	}
+	port := freePort(t)
+	x.router = fmt.Sprintf("http://127.0.0.1:%d", port)
+	s.programs = append(s.programs, &program{name: "router", binary: service(t, "router"), env: []string{fmt.Sprintf("OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:%d", port)}})
+	return s
+}
+
+// publishHost keeps the ports of the first engine on the loopback; those of the second must be reached from outside of its network.
+func publishHost(host string) string {
+	if host == "127.0.0.1" {
+		return host
+	}
+	return "0.0.0.0"
+}
+
+// service returns the path of a service's binary, which lies beside that of the single one.
+func service(t *testing.T, name string) string {
+	t.Helper()
+	return filepath.Join(filepath.Dir(binary(t)), "opensandbox-"+name)
+}
+
+func (x *splitSystem) config(s *server) string {
+	return fmt.Sprintf(`
+[server]
+host = "127.0.0.1"
+api_key = %q
+admin_listen = ""
+installation_id = %q
+[runtime]
+type = "docker"
+execd_image = "unused"
+[docker]
+network_mode = "bridge"
+[store]
+type = "redis"
+redis_url = %q
+[internal]
+shared_secret = %q
+%s`, apiKey, x.installation, x.redis, x.secret, s.extra)
+}
+
+func (x *splitSystem) engines() [][]string { return [][]string{nil, {"-H", x.second}} }
+
+// program returns the process of a name.
+func (s *server) named(name string) *program {
+	s.t.Helper()
+	for _, p := range s.programs {
+		if p.name == name {
+			return p
+		}
+	}
+	s.t.Fatalf("no process %s", name)
+	return nil
+}
+
+// startRedis runs a Redis that keeps its data until the end of the test, and returns its URL.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	r := newRedis(t)
+	r.run(t)
+	t.Cleanup(r.kill)
+	return "redis://" + r.address + "/0"
+}
+
+// redisServer is one Redis.
+type redisServer struct {
+	dir, address string
+	cmd          *exec.Cmd
+}
+
+func newRedis(t *testing.T) *redisServer {
+	t.Helper()
+	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+}
+
+func (r *redisServer) run(t *testing.T) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"))
+	if err := r.cmd.Start(); err != nil {
+		t.Fatalf("redis-server (Debian: redis-server): %v", err)
+	}
+	for range 500 {
+		c, err := net.Dial("tcp", r.address)
+		if err == nil {
+			_ = c.Close()
+			return
+		}
+		waitABit()
+	}
+	text, _ := os.ReadFile(filepath.Join(r.dir, "log"))
+	t.Fatalf("redis-server does not answer:\n%s", tail(string(text), 2000))
+}
+
+func (r *redisServer) kill() {
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+}
+
+// hostOf returns the host of the endpoint of a sandbox, which tells the engines apart.
+func (s *server) hostOf(id string) string {
+	s.t.Helper()
+	at, _ := s.endpoint(id, 44772)
+	u, err := url.Parse(at)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.TrimSuffix(u.Host, ":"+u.Port())
+}
