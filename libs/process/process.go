@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"opensandbox/libs/httpx"
 	"opensandbox/libs/installation"
 	"opensandbox/libs/lifecycle"
@@ -72,13 +74,34 @@ func (p *Process) Close(ctx context.Context) {
 	}
 }
 
+// client connects to a Redis under a name that its list of clients shows.
+func (p *Process) client(u settings.RedisURL, name string) (redis.UniversalClient, error) {
+	return redisstore.NewClient(redisstore.ClientConfig{
+		Mode: redisstore.Mode(u.Mode), Addrs: u.Addrs, MasterName: u.MasterName, User: u.User, Password: u.Password.Reveal(), DB: u.DB, TLS: u.TLS, Name: name,
+	})
+}
+
+// OpenRenewIntents connects to the list of notices that sandboxes are in use: the one of renew_intent.redis, which other gateways may write
+// too, else one beside the records on Redis. It has a client of its own, which the caller closes: a store that is busy must not hold up the
+// notices, nor they the store. client is nil if there is no list: renewals on access are off, or stay within this process.
+func (p *Process) OpenRenewIntents() (client redis.UniversalClient, key string, err error) {
+	s := p.Settings
+	where, key := s.Store.Redis, redisstore.RenewIntentsKey(p.Installation.ID())
+	switch {
+	case !s.RenewIntent.Enabled:
+		return nil, "", nil
+	case s.RenewIntent.Queue.Enabled:
+		where, key = s.RenewIntent.Queue.Redis, s.RenewIntent.Queue.Key
+	case s.Store.Type != settings.StoreRedis:
+		return nil, "", nil
+	}
+	client, err = p.client(where, s.ProcessName()+"-renew-intents")
+	return client, key, err
+}
+
 // OpenRedis connects to the store that the settings name. It waits for it as long as ctx allows.
 func (p *Process) OpenRedis(ctx context.Context) (*redisstore.Store, error) {
-	u := p.Settings.Store.Redis
-	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		Mode: redisstore.Mode(u.Mode), Addrs: u.Addrs, MasterName: u.MasterName, User: u.User, Password: u.Password.Reveal(), DB: u.DB, TLS: u.TLS,
-		Name: p.Settings.ProcessName(),
-	})
+	client, err := p.client(p.Settings.Store.Redis, p.Settings.ProcessName())
 	if err != nil {
 		return nil, err
 	}

@@ -67,11 +67,6 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range unwired {
-		if !slices.ContainsFunc(table, func(k conf.Key) bool { return k.Name == name }) {
-			t.Errorf("unwired names %s, which is no key", name)
-		}
-	}
 	for _, name := range append(names(), foreign...) {
 		if key, taken := variables[name]; taken {
 			t.Errorf("%s is the variable of %s and of something else", name, key)

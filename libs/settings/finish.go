@@ -54,13 +54,11 @@ func parsed(url conf.Secret) RedisURL {
 // split checks what processes need that share a store with others.
 func split(s *Settings) []error {
 	var mistakes []error
-	if s.process == ProcessServer {
-		return nil
-	}
-	if s.Store.Type != StoreRedis {
+	if s.process != ProcessServer && s.Store.Type != StoreRedis {
 		mistakes = append(mistakes, s.loaded.Mistake("store.type", fmt.Sprintf(`%s shares its store with other processes, which needs "redis"; "sqlite" is for %s`, s.process, ProcessServer)))
 	}
-	if (s.process == ProcessAPI || s.process == ProcessAgent) && !s.Internal.SharedSecret.IsSet() {
+	makesTokens := s.process == ProcessAPI || s.process == ProcessAgent || s.process == ProcessServer && s.Store.Type == StoreRedis
+	if makesTokens && !s.Internal.SharedSecret.IsSet() {
 		mistakes = append(mistakes, s.loaded.Mistake("internal.shared_secret", "must be set ("+conf.VariableOf("internal.shared_secret")+"): it guards what api and agents say to each other"))
 	}
 	return mistakes

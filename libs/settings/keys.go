@@ -30,19 +30,10 @@ const (
 // ours marks keys that OpenSandbox 1.1.1 does not have.
 const ours = "*ours:* "
 
-// unwired are keys that no process reads yet. Whoever wires one deletes its line, and writes the documentation anew (TestDocumentation).
-var unwired = []string{}
-
 // keys is the table of all keys: those of OpenSandbox 1.1.1, and our own.
 func keys(s *Settings, home string) []conf.Key {
-	table := slices.Concat(serverKeys(s), logKeys(s), dockerKeys(s), storeKeys(s, home), schedulerKeys(s), agentKeys(s, home),
+	return slices.Concat(serverKeys(s), logKeys(s), dockerKeys(s), storeKeys(s, home), schedulerKeys(s), agentKeys(s, home),
 		routerKeys(s), renewKeys(s), internalKeys(s), acceptedKeys(), refusedKeys())
-	for i := range table {
-		if slices.Contains(unwired, table[i].Name) {
-			table[i] = table[i].Warn(notYet)
-		}
-	}
-	return table
 }
 
 func serverKeys(s *Settings) []conf.Key {
@@ -164,7 +155,7 @@ func renewKeys(s *Settings) []conf.Key {
 func internalKeys(s *Settings) []conf.Key {
 	return []conf.Key{
 		conf.Hidden("internal.shared_secret", &s.Internal.SharedSecret, sharedSecret).Allow("16 characters or more").
-			Describe(ours+"what the split services show each other; required by api and agent, and the same for both", api, agent),
+			Describe(ours+"what the split services show each other; required by api and agent, and by the single binary with `redis`; the same for all", api, agent),
 	}
 }
 

@@ -97,8 +97,6 @@ type Scheduler struct {
 	DefaultRequest sandbox.Resources
 	// NodeLostAfter is how long a node may be unreachable before its sandboxes are given up.
 	NodeLostAfter time.Duration
-	// MaxSandboxes is Agent.MaxSandboxes, for callers of Load.
-	MaxSandboxes int
 }
 
 // Agent is the section of the agent.

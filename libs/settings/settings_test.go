@@ -377,16 +377,15 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-func TestLoadKnowsSQLiteOnly(t *testing.T) {
+func TestSingleBinaryOnRedisNeedsTheSecret(t *testing.T) {
 	t.Parallel()
-	s, warnings, err := settings.Load(write(t, "[scheduler]\nmax_sandboxes = 3\n"), env(nil))
-	if err != nil || s.Scheduler.MaxSandboxes != 3 || len(warnings) == 0 {
-		t.Errorf("max_sandboxes %d, warnings %q, %v", s.Scheduler.MaxSandboxes, warnings, err)
+	file := write(t, "[store]\ntype = 'redis'\nredis_url = 'redis://h'\n")
+	_, err := settings.Read(settings.Options{Process: settings.ProcessServer, Path: file, Lookup: env(nil)})
+	if err == nil || !strings.Contains(err.Error(), "internal.shared_secret") {
+		t.Errorf("without a secret: %v", err)
 	}
-	if _, _, err = settings.Load(write(t, "[store]\ntype = 'redis'\nredis_url = 'redis://h'\n"), env(nil)); err == nil || !strings.Contains(err.Error(), "store.type") {
-		t.Errorf("redis was taken: %v", err)
-	}
-	if err := settings.Guard(settings.Settings{}, env(map[string]string{"OPENSANDBOX_INSECURE_SERVER": "YES"})); err != nil {
+	_, err = settings.Read(settings.Options{Process: settings.ProcessServer, Path: file, Lookup: env(map[string]string{"OPENSANDBOX_INTERNAL_SHARED_SECRET": "a secret of many characters"})})
+	if err != nil {
 		t.Error(err)
 	}
 }

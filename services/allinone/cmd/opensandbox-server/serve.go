@@ -114,11 +114,15 @@ func runAll(ctx context.Context, p *process.Process, store storemetrics.Store, e
 	for _, part := range node.Parts() {
 		g.Add(part.Name, part.Run)
 	}
-	intents, err := addScheduler(&g, p, store)
+	uses, err := openRenewals(p)
 	if err != nil {
 		return err
 	}
-	traffic, err := openRouter(ctx, p, store, intents)
+	defer uses.close()
+	if err := addScheduler(&g, p, store, uses.source); err != nil {
+		return err
+	}
+	traffic, err := openRouter(ctx, p, store, uses.publisher)
 	if err != nil {
 		return err
 	}
@@ -140,37 +144,52 @@ func runAll(ctx context.Context, p *process.Process, store storemetrics.Store, e
 	return g.Run(ctx)
 }
 
-// addScheduler adds the scheduler, and returns the queue of what the router tells it about use; nil without renewals on access.
-func addScheduler(g *lifecycle.Group, p *process.Process, store storemetrics.Store) (*scheduler.IntentQueue, error) {
-	s := p.Settings
-	d := scheduler.Deps{Store: store, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log}
-	var queue *scheduler.IntentQueue
-	if s.RenewIntent.Enabled {
-		queue = scheduler.NewIntentQueue()
-		d.Intents = queue
+// renewals is how the router tells the scheduler that sandboxes are in use.
+type renewals struct {
+	source    scheduler.IntentSource
+	publisher router.Publisher
+	close     func()
+}
+
+// openRenewals returns the list that is configured, which other gateways may write too, else a queue within this process; nothing without
+// renewals on access.
+func openRenewals(p *process.Process) (renewals, error) {
+	none := renewals{close: func() {}}
+	if !p.Settings.RenewIntent.Enabled {
+		return none, nil
 	}
+	if !p.Settings.RenewIntent.Queue.Enabled {
+		queue := scheduler.NewIntentQueue()
+		return renewals{source: queue, publisher: queue, close: func() {}}, nil
+	}
+	client, key, err := p.OpenRenewIntents()
+	if err != nil {
+		return none, err
+	}
+	return renewals{source: scheduler.RedisIntents(client, key), publisher: router.RedisPublisher(client, key), close: func() { _ = client.Close() }}, nil
+}
+
+func addScheduler(g *lifecycle.Group, p *process.Process, store storemetrics.Store, intents scheduler.IntentSource) error {
+	s := p.Settings
 	service, err := scheduler.New(scheduler.Config{
 		PlacementWait: s.Scheduler.PlacementWait, RetainFailed: s.Server.RetainFailed, DefaultRequest: s.Scheduler.DefaultRequest,
 		Ports: []int{sandbox.ExecdPort, sandbox.AppPort}, NodeLostAfter: nodeLostAfter(s),
 		RenewIntent: scheduler.RenewIntent{Workers: s.RenewIntent.Queue.Concurrency, MinInterval: s.RenewIntent.MinInterval},
-	}, d)
+	}, scheduler.Deps{Store: store, Intents: intents, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, part := range service.Parts() {
 		g.Add(part.Name, part.Run)
 	}
-	return queue, nil
+	return nil
 }
 
 // openRouter takes the router's address. If the default one is taken, as it is beside another server, a free one is used.
-func openRouter(ctx context.Context, p *process.Process, store storemetrics.Store, intents *scheduler.IntentQueue) (*router.Router, error) {
+func openRouter(ctx context.Context, p *process.Process, store storemetrics.Store, uses router.Publisher) (*router.Router, error) {
 	s := p.Settings
 	cfg := router.Config{Address: s.Router.Listen, KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, RenewInterval: s.RenewIntent.MinInterval}
-	d := router.Deps{Queries: store, Hints: store, Nodes: store, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log}
-	if intents != nil {
-		d.Renewals = intents
-	}
+	d := router.Deps{Queries: store, Hints: store, Nodes: store, Renewals: uses, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log}
 	front, err := router.New(ctx, cfg, d)
 	if errors.Is(err, syscall.EADDRINUSE) && s.Origin("router.listen") == "default" {
 		host, _, splitErr := net.SplitHostPort(cfg.Address)

@@ -4,11 +4,8 @@ import (
 	"context"
 	"io"
 
-	"github.com/redis/go-redis/v9"
-
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/process"
-	"opensandbox/libs/redisstore"
 	"opensandbox/libs/settings"
 	router "opensandbox/services/ingress-router/app"
 )
@@ -29,16 +26,16 @@ func serve(ctx context.Context, s settings.Settings, lookup func(string) (string
 	if err != nil {
 		return err
 	}
-	renewals, err := openRenewals(s, p.Installation.ID())
+	renewals, closeRenewals, err := openRenewals(p)
 	if err != nil {
 		return err
 	}
-	defer renewals.close()
+	defer closeRenewals()
 	front, err := router.New(ctx, router.Config{
 		Address: s.Router.Listen, KeepAlive: s.Server.KeepAlive, DrainDelay: s.Server.DrainDelay, Grace: s.Server.Grace,
 		RenewInterval: s.RenewIntent.MinInterval,
 	}, router.Deps{
-		Queries: measured, Hints: measured, Nodes: measured, Renewals: renewals.publisher,
+		Queries: measured, Hints: measured, Nodes: measured, Renewals: renewals,
 		Registry: p.Registry, Tracers: p.Tracers, Log: p.Log,
 	})
 	if err != nil {
@@ -56,35 +53,11 @@ func serve(ctx context.Context, s settings.Settings, lookup func(string) (string
 	return g.Run(ctx)
 }
 
-// renewals is where notices go that sandboxes are in use.
-type renewals struct {
-	// publisher is nil if there is no such place.
-	publisher router.Publisher
-	client    redis.UniversalClient
-}
-
-// openRenewals returns the list of renew_intent.redis, which other gateways may write too, else one beside the records. It has a client
-// of its own: a store that is busy must not hold up the notices, nor they the store.
-func openRenewals(s settings.Settings, installation string) (renewals, error) {
-	if !s.RenewIntent.Enabled {
-		return renewals{}, nil
+// openRenewals returns where notices go that sandboxes are in use; nil without renewals on access.
+func openRenewals(p *process.Process) (router.Publisher, func(), error) {
+	client, key, err := p.OpenRenewIntents()
+	if client == nil || err != nil {
+		return nil, func() {}, err
 	}
-	where, key := s.Store.Redis, redisstore.RenewIntentsKey(installation)
-	if q := s.RenewIntent.Queue; q.Enabled {
-		where, key = q.Redis, q.Key
-	}
-	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		Mode: redisstore.Mode(where.Mode), Addrs: where.Addrs, MasterName: where.MasterName, User: where.User, Password: where.Password.Reveal(),
-		DB: where.DB, TLS: where.TLS, Name: s.ProcessName() + "-renewals",
-	})
-	if err != nil {
-		return renewals{}, err
-	}
-	return renewals{publisher: router.RedisPublisher(client, key), client: client}, nil
-}
-
-func (r renewals) close() {
-	if r.client != nil {
-		_ = r.client.Close() // every notice was published or given up before
-	}
+	return router.RedisPublisher(client, key), func() { _ = client.Close() }, nil // every notice was published or given up before
 }

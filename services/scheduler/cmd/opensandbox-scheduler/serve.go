@@ -4,11 +4,8 @@ import (
 	"context"
 	"io"
 
-	"github.com/redis/go-redis/v9"
-
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/process"
-	"opensandbox/libs/redisstore"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/settings"
 	"opensandbox/libs/storemetrics"
@@ -34,7 +31,7 @@ func serve(ctx context.Context, s settings.Settings, lookup func(string) (string
 	if _, err := storemetrics.NewInventory(shared, shared, p.Registry); err != nil {
 		return err
 	}
-	intents, closeIntents, err := openIntents(s, p.Installation.ID())
+	intents, closeIntents, err := openIntents(p)
 	if err != nil {
 		return err
 	}
@@ -64,23 +61,11 @@ func run(ctx context.Context, p *process.Process, store scheduler.Store, intents
 	return g.Run(ctx)
 }
 
-// openIntents connects to the list of renew intents: the one that is configured, else one in the store's own Redis. Without renewals on access
-// there is none.
-func openIntents(s settings.Settings, installation string) (scheduler.IntentSource, func() error, error) {
-	if !s.RenewIntent.Enabled {
-		return nil, func() error { return nil }, nil
+// openIntents connects to the list of renew intents. Without renewals on access there is none.
+func openIntents(p *process.Process) (scheduler.IntentSource, func(), error) {
+	client, key, err := p.OpenRenewIntents()
+	if client == nil || err != nil {
+		return nil, func() {}, err
 	}
-	url, key := s.Store.Redis, redisstore.RenewIntentsKey(installation)
-	if s.RenewIntent.Queue.Enabled {
-		url, key = s.RenewIntent.Queue.Redis, s.RenewIntent.Queue.Key
-	}
-	var client redis.UniversalClient
-	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		Mode: redisstore.Mode(url.Mode), Addrs: url.Addrs, MasterName: url.MasterName, User: url.User, Password: url.Password.Reveal(), DB: url.DB, TLS: url.TLS,
-		Name: s.ProcessName() + "-intents",
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return scheduler.RedisIntents(client, key), client.Close, nil
+	return scheduler.RedisIntents(client, key), func() { _ = client.Close() }, nil
 }
