@@ -1,13 +1,13 @@
-// Package simulation drives the whole control plane on a store and engines in memory, one goroutine at a time, by a seed: who runs next,
-// what crashes where, which hints are lost, how time passes. The same seed gives the same run, so whatever a run shows can be looked at
-// again.
+// Package simulation drives the whole control plane on a store and engines in memory, one line of execution at a time, by a seed: who
+// runs next, what crashes or is cut off where, which hints are lost, how time passes. The same seed gives the same run, so whatever a run
+// shows can be looked at again.
 package simulation
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
+	"iter"
 	"math/rand/v2"
 	"time"
 )
@@ -21,29 +21,50 @@ type world struct {
 	now        time.Time
 	storeSkew  time.Duration
 	clockSteps bool
-	// taken are ports that somebody else has bound.
-	taken map[int]bool
+	// store is the way of everybody to the store; each process has one of its own besides.
+	network link
 
 	threads []*thread
+	// ready is kept between steps to spare its allocation.
+	ready []*thread
 	// current is the thread that holds the baton.
 	current *thread
-	trace   []string
-	digest  uint64
-	steps   int
-	crashes int
-	failure error
+	// trace is what was said last, or all of it.
+	trace     []string
+	keepTrace bool
+	digest    uint64
+	steps     int
+	crashes   int
+	failure   error
 	// lossy is the share of hints that are lost.
 	lossy float64
+}
+
+// link is a way to the store that can be cut.
+type link struct {
+	down bool
+	// since is when it was last cut or mended.
+	since time.Time
 }
 
 // process is what crashes and stops as a whole: threads that share memory.
 type process struct {
 	name    string
 	crashed bool
+	// began is when it was started.
+	began time.Time
 	// stoppedUntil keeps the threads from running, as SIGSTOP does.
 	stoppedUntil time.Time
 	// restart starts the process again after a crash; nil for those that do not come back.
 	restart func()
+	// link belongs to the machine and outlives the process; nil for those that do not use the store.
+	link *link
+	// renewed is when the last renewal of a lease was sent that this process knows to have succeeded.
+	renewed time.Time
+	// stopping is until when it may still be stopping its sandboxes after it was cut off.
+	stopping time.Time
+	// trap happens when the process next starts or pauses something on an engine, before it can tell anybody.
+	trap func()
 }
 
 // thread is one line of execution. It runs only while it holds the baton.
@@ -54,10 +75,13 @@ type thread struct {
 	// wakeAt and hint are what the thread waits for; a zero wakeAt means that it can run.
 	wakeAt time.Time
 	hint   <-chan struct{}
+	// local says that the hint comes from within the machine, where none is lost.
+	local bool
 
-	run  chan struct{}
-	back chan struct{}
-	over bool
+	// resume hands the baton over and returns when it comes back, false when the thread has ended. pass gives it back.
+	resume func() (struct{}, bool)
+	pass   func(struct{}) bool
+	over   bool
 }
 
 // crashed is the panic that ends the threads of a process that crashes.
@@ -65,18 +89,43 @@ type crashed struct{}
 
 func newWorld(seed uint64) *world {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	return &world{seed: seed, taken: map[int]bool{}, rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), start: start, now: start, lossy: 0.1}
+	return &world{seed: seed, rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), start: start, now: start, lossy: 0.1, network: link{since: start}}
 }
 
 // storeNow is the store's clock.
 func (w *world) storeNow() time.Time { return w.now.Add(w.storeSkew) }
 
+// reaches reports whether a process reaches the store.
+func (w *world) reaches(p *process) bool { return !w.network.down && (p.link == nil || !p.link.down) }
+
+// reachedSince returns from when on a process that reaches the store has done so without a gap.
+func (w *world) reachedSince(p *process) time.Time {
+	since := w.network.since
+	if p.link != nil && p.link.since.After(since) {
+		since = p.link.since
+	}
+	if p.began.After(since) {
+		since = p.began
+	}
+	return since
+}
+
+// set cuts or mends a link.
+func (w *world) set(l *link, down bool) {
+	if l.down != down {
+		l.down, l.since = down, w.now
+	}
+}
+
 // say adds a line to the trace.
 func (w *world) say(who, format string, args ...any) {
 	line := fmt.Sprintf("%9.3f %-12s %s", w.now.Sub(w.start).Seconds(), who, fmt.Sprintf(format, args...))
-	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%d%s", w.digest, line) // a hash does not fail
-	w.digest = h.Sum64()
+	for i := range len(line) { // FNV-1a (Fowler, Noll, Vo)
+		w.digest = (w.digest ^ uint64(line[i])) * 0x100000001b3
+	}
+	if len(w.trace) == 2*traceLines && !w.keepTrace {
+		w.trace = append(w.trace[:0], w.trace[traceLines:]...)
+	}
 	w.trace = append(w.trace, line)
 }
 
@@ -90,28 +139,29 @@ func (w *world) fail(format string, args ...any) {
 
 // spawn adds a thread to a process. It runs when it is first chosen.
 func (w *world) spawn(p *process, name string, body func(*thread)) {
-	t := &thread{w: w, proc: p, name: name, run: make(chan struct{}), back: make(chan struct{})}
-	w.threads = append(w.threads, t)
-	go func() {
-		<-t.run
+	if p.began.IsZero() {
+		p.began = w.now
+	}
+	t := &thread{w: w, proc: p, name: name}
+	// A coroutine costs far less than a goroutine that waits on channels. It is run to its end by drain, so nothing has to stop it.
+	t.resume, _ = iter.Pull(func(pass func(struct{}) bool) {
+		t.pass = pass
 		defer func() {
-			t.over = true
 			if x := recover(); x != nil {
 				if _, expected := x.(crashed); !expected {
 					w.fail("%s/%s panicked: %v", p.name, name, x)
 				}
 			}
-			t.back <- struct{}{}
 		}()
 		t.mayCrash()
 		body(t)
-	}()
+	})
+	w.threads = append(w.threads, t)
 }
 
 // yield gives the baton away and comes back when the thread is chosen again.
 func (t *thread) yield() {
-	t.back <- struct{}{}
-	<-t.run
+	t.pass(struct{}{})
 	t.mayCrash()
 }
 
@@ -121,15 +171,21 @@ func (t *thread) mayCrash() {
 	}
 }
 
-// sleep waits for a time, or for a hint if one is given.
+// sleep waits for a time, or for a hint of the store if one is given.
 func (t *thread) sleep(d time.Duration, hint <-chan struct{}) {
-	t.wakeAt, t.hint = t.w.now.Add(max(d, time.Microsecond)), hint
+	t.wakeAt, t.hint, t.local = t.w.now.Add(max(d, time.Microsecond)), hint, false
+	t.yield()
+}
+
+// rest waits for a time or for a hint from within the machine.
+func (t *thread) rest(d time.Duration, hint <-chan struct{}) {
+	t.wakeAt, t.hint, t.local = t.w.now.Add(max(d, time.Microsecond)), hint, true
 	t.yield()
 }
 
 // step lets one thread run to its next yield. It returns false when no thread is left.
 func (w *world) step() bool {
-	var ready []*thread
+	ready := w.ready[:0]
 	var soonest time.Time
 	alive := w.threads[:0]
 	for _, t := range w.threads {
@@ -149,7 +205,7 @@ func (w *world) step() bool {
 			soonest = at
 		}
 	}
-	w.threads = alive
+	w.threads, w.ready = alive, ready
 	if len(alive) == 0 {
 		return false
 	}
@@ -162,8 +218,8 @@ func (w *world) step() bool {
 	w.now = w.now.Add(time.Duration(w.rng.IntN(2000)) * time.Microsecond)
 	w.steps++
 	w.current = t
-	t.run <- struct{}{}
-	<-t.back
+	_, more := t.resume()
+	t.over = !more
 	return true
 }
 
@@ -179,10 +235,8 @@ func (w *world) canRun(t *thread) bool {
 	}
 	select {
 	case <-t.hint:
-		if w.rng.Float64() < w.lossy {
-			return false
-		}
-		return true
+		// A process that is cut off does not hear the store.
+		return t.local || w.rng.Float64() >= w.lossy && w.reaches(t.proc)
 	default:
 		return false
 	}
@@ -211,13 +265,13 @@ func (w *world) later(d time.Duration, do func()) {
 	})
 }
 
-// drain ends all threads, so that a finished run leaves no goroutine.
+// drain ends all threads, so that a finished run leaves nothing behind.
 func (w *world) drain() {
-	for _, t := range w.threads {
-		t.proc.crashed = true
-		t.proc.restart = nil
-	}
 	for range 100_000 {
+		for _, t := range w.threads {
+			t.proc.crashed = true
+			t.proc.restart = nil
+		}
 		if !w.step() {
 			return
 		}
@@ -231,6 +285,9 @@ func pick[T any](w *world, from []T) T { return from[w.rng.IntN(len(from))] }
 func (w *world) between(low, high time.Duration) time.Duration {
 	return low + time.Duration(w.rng.Int64N(int64(high-low)+1))
 }
+
+// oneIn reports true once in n times.
+func (w *world) oneIn(n int) bool { return w.rng.IntN(n) == 0 }
 
 var errUnclassified = errors.New("something went wrong in the engine")
 

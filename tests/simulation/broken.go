@@ -13,11 +13,17 @@ import (
 // BrokenVariants are control planes with one rule taken out. The checks must notice each.
 func BrokenVariants() []Variant {
 	return []Variant{
-		{Name: "renewals that do not move the deadline index", Store: func(s *memstore.Store) fullStore { return staleIndex{s, map[sandbox.ID]time.Time{}} }},
-		{Name: "work that is forgotten when it is read", Store: func(s *memstore.Store) fullStore { return edgeTriggered{s, map[sandbox.ID]uint64{}} }},
+		{Name: "renewals that do not move the deadline index", Store: func(_ *world, s *memstore.Store) fullStore { return staleIndex{s, map[sandbox.ID]time.Time{}} }},
+		{Name: "work that is forgotten when it is read", Store: func(_ *world, s *memstore.Store) fullStore { return edgeTriggered{s, map[sandbox.ID]uint64{}} }},
 		{Name: "cleaned before it is removed", Engine: func(e *fakeexec.Engine) simulatedEngine { return lazyRemove{e} }},
 		{Name: "garbage at first sight", OneLook: true},
 		{Name: "a start without the engine's memory of the name", Engine: func(e *fakeexec.Engine) simulatedEngine { return forgetful{e} }},
+		{Name: "observations of older epochs", Store: func(_ *world, s *memstore.Store) fullStore { return unfenced{s} }},
+		{Name: "observations of older sessions", Store: func(_ *world, s *memstore.Store) fullStore { return sessionless{s} }},
+		{Name: "reservation outside the script", Store: func(w *world, s *memstore.Store) fullStore { return lookThenTake{s, w} }},
+		{Name: "loss without having reached the store for a while", HastyLoss: true},
+		{Name: "an agent that does not mind being cut off", NoCutOff: true},
+		{Name: "keys that are looked up first and kept later", Store: func(w *world, s *memstore.Store) fullStore { return looseKeys{s, w, map[string]sandbox.ID{}} }},
 	}
 }
 
@@ -90,4 +96,100 @@ func (e forgetful) Create(ctx context.Context, p executor.Plan) error {
 		}
 	}
 	return e.Engine.Create(ctx, p)
+}
+
+// unfenced takes what an agent says of an earlier placement for the present one.
+type unfenced struct{ *memstore.Store }
+
+func (s unfenced) Report(ctx context.Context, rep sandbox.Report) (sandbox.Record, error) {
+	r, err := s.Get(ctx, rep.ID)
+	if err == nil && rep.Epoch < r.Placement.Epoch {
+		rep.Node, rep.Epoch = r.Placement.Node, r.Placement.Epoch
+		rep.Session = present(ctx, s.Store, rep.Node)
+	}
+	return s.Store.Report(ctx, rep)
+}
+
+// sessionless takes what any start of a node's agent says.
+type sessionless struct{ *memstore.Store }
+
+func (s sessionless) Report(ctx context.Context, rep sandbox.Report) (sandbox.Record, error) {
+	rep.Session = present(ctx, s.Store, rep.Node)
+	return s.Store.Report(ctx, rep)
+}
+
+func (s sessionless) SwapPort(ctx context.Context, p sandbox.PortSwap) (sandbox.Record, error) {
+	p.Session = present(ctx, s.Store, p.Node)
+	return s.Store.SwapPort(ctx, p)
+}
+
+func (s sessionless) Cleaned(ctx context.Context, c sandbox.Cleaned) error {
+	c.Session = present(ctx, s.Store, c.Node)
+	return s.Store.Cleaned(ctx, c)
+}
+
+// present returns the session of a node.
+func present(ctx context.Context, s *memstore.Store, name string) uint64 {
+	all, _ := s.Nodes(ctx) // a store in memory does not fail
+	for _, n := range all {
+		if n.Name == name {
+			return n.Session
+		}
+	}
+	return 0
+}
+
+// lookThenTake looks for room, and takes it a moment later without looking again.
+type lookThenTake struct {
+	*memstore.Store
+	w *world
+}
+
+// Unplaced has another order each time, since a scheduler that places several at once keeps none.
+func (s lookThenTake) Unplaced(ctx context.Context, max int) ([]sandbox.Record, error) {
+	records, err := s.Store.Unplaced(ctx, max)
+	s.w.rng.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
+	return records, err
+}
+
+func (s lookThenTake) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
+	used, err := s.Usage(ctx)
+	if err != nil {
+		return sandbox.Record{}, err
+	}
+	s.w.current.sleep(s.w.between(0, 20*time.Millisecond), nil)
+	for i, c := range p.Candidates {
+		u := used[c.Node]
+		if u.Count < c.MaxSandboxes && sandbox.Lack(u.Reserved.CPU, p.Reserve.CPU, c.Capacity.CPU) < 0 {
+			p.Candidates[i].MaxSandboxes, p.Candidates[i].Capacity = 0, sandbox.Resources{}
+		}
+	}
+	return s.Store.Place(ctx, p)
+}
+
+// looseKeys looks a key up, makes the record, and notes the key afterwards.
+type looseKeys struct {
+	*memstore.Store
+	w    *world
+	held map[string]sandbox.ID
+}
+
+func (s looseKeys) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, error) {
+	name := n.Key.Name
+	if id, ok := s.held[name]; ok && n.Key.Set() {
+		r, err := s.Get(ctx, id)
+		if err != nil {
+			return r, err
+		}
+		if repeats, err := r.Repeats(n.Key, n.Key.Hash); repeats || err != nil {
+			return r, err
+		}
+	}
+	s.w.current.yield()
+	n.Key = sandbox.Key{}
+	r, err := s.Store.Insert(ctx, n)
+	if err == nil && name != "" {
+		s.held[name] = r.ID
+	}
+	return r, err
 }

@@ -9,43 +9,45 @@ import (
 
 // disturb breaks things at random for a while. The first thing is always a crash.
 func (p *plane) disturb(t *thread, times int) {
+	// How often each is listed is its weight.
+	faults := []func(*simNode){
+		p.crashAgent, p.crashAgent, func(*simNode) { p.crashScheduler() }, func(*simNode) { p.crashAPI() }, func(*simNode) { p.crashAPI() },
+		p.stopEngine, p.interfere, p.interfere, p.failOnce, p.failOnce, p.takePort, p.suspendAgent, p.suspendAgent, func(*simNode) { p.suspendScheduler() },
+		func(*simNode) { p.lossy = p.rng.Float64() }, func(*simNode) { p.stepClock() },
+	}
+	if p.oneIn(2) {
+		faults = append(faults, p.cutNode, p.cutNode, p.cutNode, func(*simNode) { p.cutProcess() }, func(*simNode) { p.storeAway() }, func(*simNode) { p.storeAway() },
+			p.loseNode, p.loseNode, p.drain, p.drain, p.remove, p.remove, p.remove, p.remove)
+	}
 	for i := range times {
 		t.sleep(p.between(100*time.Millisecond, 4*time.Second), nil)
-		n := pick(p.world, p.nodes)
-		kind := p.rng.IntN(14)
+		nodes := p.live()
+		if len(nodes) == 0 {
+			nodes = p.nodes
+		}
+		n := pick(p.world, nodes)
 		if i == 0 {
-			kind = 0
+			p.crashAgent(n)
+			continue
 		}
-		switch kind {
-		case 0, 1:
-			p.crash(n.agent, p.between(10*time.Millisecond, 5*time.Second))
-		case 2:
-			if !p.clockSteps {
-				p.crashScheduler()
-			}
-		case 3, 4:
-			p.crash(pick(p.world, p.apis).proc, p.between(10*time.Millisecond, 2*time.Second))
-		case 5:
-			p.stopEngine(n)
-		case 6, 7:
-			p.interfere(n)
-		case 8, 9:
-			p.failOnce(n)
-		case 10:
-			p.takePort(n)
-		case 11:
-			p.suspend(n)
-		case 12:
-			p.lossy = p.rng.Float64()
-		case 13:
-			if p.clockSteps {
-				p.stepClock()
-			}
-		}
+		pick(p.world, faults)(n)
 	}
 }
 
+func (p *plane) crashAgent(n *simNode) {
+	p.crash(n.agent, p.between(10*time.Millisecond, 5*time.Second))
+}
+
+func (p *plane) crashAPI() {
+	p.crash(pick(p.world, p.apis).proc, p.between(10*time.Millisecond, 2*time.Second))
+}
+
+// crashScheduler leaves the schedulers alone in runs in which the clock is set: one that starts has nothing to hold against the clock that
+// it finds.
 func (p *plane) crashScheduler() {
+	if p.clockSteps {
+		return
+	}
 	i := p.rng.IntN(len(p.schedulers))
 	proc := p.schedulers[i]
 	p.schedulers = append(p.schedulers[:i:i], p.schedulers[i+1:]...)
@@ -56,15 +58,17 @@ func (p *plane) crashScheduler() {
 }
 
 func (p *plane) stopEngine(n *simNode) {
-	if n.real.Down() {
+	if n.dead || n.real.Down() {
 		return
 	}
 	p.say("chaos", "%s: engine stops", n.name)
 	n.real.Stop()
 	p.check.engine()
 	p.later(p.between(100*time.Millisecond, 10*time.Second), func() {
-		p.say("chaos", "%s: engine goes on", n.name)
-		n.real.Go()
+		if !n.dead {
+			p.say("chaos", "%s: engine goes on", n.name)
+			n.real.Go()
+		}
 	})
 }
 
@@ -92,7 +96,7 @@ func (p *plane) failOnce(n *simNode) {
 	methods := []fakeexec.Method{fakeexec.Create, fakeexec.Start, fakeexec.Inspect, fakeexec.List, fakeexec.Kill, fakeexec.Remove, fakeexec.Pause, fakeexec.Unpause, fakeexec.EnsureImage}
 	m := pick(p.world, methods)
 	err := errUnclassified
-	if p.rng.IntN(2) == 0 {
+	if p.oneIn(2) {
 		err = fault.New(fault.Unavailable, "the engine does not answer this one")
 	}
 	p.say("chaos", "%s: next %s fails: %v", n.name, m, err)
@@ -108,27 +112,88 @@ func (p *plane) takePort(n *simNode) {
 	p.say("chaos", "%s: somebody takes ports", n.name)
 }
 
-// suspend stops an agent past its lease, and lets another one take its place meanwhile in half of the cases.
-func (p *plane) suspend(n *simNode) {
+// suspendAgent stops an agent past its lease, now or between something that it does and telling of it. In some cases another one takes its
+// place meanwhile; in others the node is given up before it goes on.
+func (p *plane) suspendAgent(n *simNode) {
 	proc := n.agent
+	do := func() { p.suspend(proc, p.between(5*time.Second, 25*time.Second)) }
+	switch p.rng.IntN(3) {
+	case 0:
+		do = func() { p.suspend(proc, p.between(30*time.Second, 80*time.Second)) }
+	case 1:
+		do = func() { p.supersede(n, proc) }
+		if p.oneIn(2) {
+			p.failOnce(n)
+		}
+	}
+	if p.oneIn(3) {
+		do()
+		return
+	}
+	proc.trap = do
+}
+
+// supersede stops an agent and starts another one in its place. It goes on before the limit of an agent that is cut off: a lock on the
+// machine keeps two agents from one engine, and one that goes on after that limit stops everything.
+func (p *plane) supersede(n *simNode, proc *process) {
+	if n.agent != proc || n.dead {
+		return
+	}
+	p.suspend(proc, p.between(5*time.Second, 15*time.Second))
+	proc.restart = nil
+	p.later(p.between(time.Millisecond, 5*time.Second), func() {
+		if n.agent == proc && !n.dead {
+			p.startAgent(n)
+		}
+	})
+}
+
+// suspendScheduler leaves the schedulers alone where crashScheduler does: one that has not looked at its clock for long may be ahead by a tenth
+// of that.
+func (p *plane) suspendScheduler() {
+	if p.clockSteps {
+		return
+	}
+	p.suspend(pick(p.world, p.schedulers), p.between(time.Second, time.Minute))
+}
+
+func (p *plane) suspend(proc *process, d time.Duration) {
 	if proc.crashed {
 		return
 	}
-	proc.stoppedUntil = p.now.Add(p.between(5*time.Second, 25*time.Second))
-	p.say("chaos", "SIGSTOP %s", proc.name)
-	if p.rng.IntN(2) == 0 {
-		proc.restart = nil
-		p.later(p.between(time.Millisecond, 5*time.Second), func() {
-			if n.agent == proc {
-				p.startAgent(n)
-			}
-		})
+	p.say("chaos", "SIGSTOP %s for %v", proc.name, d)
+	proc.stoppedUntil = p.now.Add(d)
+	if proc.stopping.After(p.now) { // in the middle of that, too
+		proc.stopping = proc.stopping.Add(d)
 	}
 }
 
-// stepClock sets the store's clock to another time, as an operator or a wrong time server does. It happens only in runs in which schedulers
-// do not crash: one that starts has nothing to hold against the clock that it finds.
+// stepClock sets the store's clock to another time, as an operator or a wrong time server does.
 func (p *plane) stepClock() {
+	if !p.clockSteps {
+		return
+	}
 	p.storeSkew += p.between(-30*time.Second, 5*time.Minute)
 	p.say("chaos", "the clock is set to %+v", p.storeSkew)
+}
+
+// calm ends all faults. What crashed comes back by itself; dead nodes do not.
+func (p *plane) calm() {
+	p.say("chaos", "no more faults")
+	p.set(&p.network, false)
+	for _, n := range p.nodes {
+		n.agent.trap = nil
+		if !n.dead {
+			n.real.Heal()
+			p.set(n.link, false)
+		}
+	}
+	for _, s := range p.schedulers {
+		p.set(s.link, false)
+	}
+	for _, a := range p.apis {
+		p.set(a.link, false)
+	}
+	p.lossy = 0.05
+	p.quiet = true
 }

@@ -22,38 +22,34 @@ type checker struct {
 	// looked counts the entries of each engine's history that have been judged.
 	looked map[string]int
 	starts map[executor.Ref]int
-	// byHand are sandboxes that the simulator itself interfered with.
-	byHand map[sandbox.ID]bool
+	// startedOn is the node that each incarnation was started on.
+	startedOn map[executor.Ref]string
+	// keys are the records that were made for each idempotency key.
+	keys map[string][]sandbox.ID
 	// lateness is the longest time between a deadline and the decision, without clock steps.
 	lateness time.Duration
+	// gaveUp and replaced count sandboxes that were given up with their node, and those that got another one.
+	gaveUp, replaced int
 }
 
 func newChecker(p *plane) *checker {
 	return &checker{p: p, last: map[sandbox.ID]sandbox.Record{}, promised: map[sandbox.ID]time.Time{}, looked: map[string]int{},
-		starts: map[executor.Ref]int{}, byHand: map[sandbox.ID]bool{}}
+		starts: map[executor.Ref]int{}, startedOn: map[executor.Ref]string{}, keys: map[string][]sandbox.ID{}}
 }
 
 // ids returns the ids that were ever inserted.
 func (c *checker) ids() []sandbox.ID { return slices.Sorted(maps.Keys(c.last)) }
 
-// inserted notes a new record; clients call it, since the store cannot list ended ones.
+// inserted notes a new record.
 func (c *checker) inserted(id sandbox.ID) {
 	if _, known := c.last[id]; !known {
 		c.last[id] = sandbox.Record{}
 	}
 }
 
-// store checks all records against what they were.
-func (c *checker) store() {
-	page, err := c.p.real.List(background(), sandbox.Query{Offset: 0, Limit: 1000})
-	if err != nil {
-		c.p.fail("list: %v", err)
-		return
-	}
-	for i := range page.Items {
-		c.inserted(page.Items[i].ID)
-	}
-	for _, id := range c.ids() {
+// records checks records against what they were.
+func (c *checker) records(ids ...sandbox.ID) {
+	for _, id := range ids {
 		r, err := c.p.real.Get(background(), id)
 		if fault.Is(err, fault.NotFound) {
 			continue // purged
@@ -62,8 +58,9 @@ func (c *checker) store() {
 			c.p.fail("get: %v", err)
 			return
 		}
-		c.record(c.last[id], r)
+		was := c.last[id]
 		c.last[id] = r
+		c.record(was, r)
 	}
 }
 
@@ -75,8 +72,8 @@ func (c *checker) record(was, is sandbox.Record) {
 		return
 	}
 	p := c.p
-	p.say("record", "%s %s gen %d/%d epoch %d %s %s ended=%v accepted=%v", is.ID, is.Intent.Desired, is.Observed.Generation, is.Intent.Generation,
-		is.Placement.Epoch, is.Observed.State, is.Observed.Reason, is.Ended(), is.Intent.Accepted)
+	p.say("record", "%s %s gen %d/%d node %q epoch %d %s %s ended=%v accepted=%v", is.ID, is.Intent.Desired, is.Observed.Generation, is.Intent.Generation,
+		is.Placement.Node, is.Placement.Epoch, is.Observed.State, is.Observed.Reason, is.Ended(), is.Intent.Accepted)
 	switch {
 	case was.Gone() && (!is.Gone() || is.Intent.Reason != was.Intent.Reason):
 		p.fail("%s: Gone(%s) became %s(%s)", is.ID, was.Intent.Reason, is.Intent.Desired, is.Intent.Reason)
@@ -95,16 +92,33 @@ func (c *checker) record(was, is sandbox.Record) {
 		if early := c.promised[is.ID].Sub(p.now); early > 0 {
 			p.fail("%s expired %v early", is.ID, early)
 		} else {
-			c.late(-early)
+			c.late(c.promised[is.ID])
 		}
 	}
+	c.moved(&was, &is)
+	c.observed(&was, &is)
 }
 
-// late notes a lateness, unless the clock was changed meanwhile, which makes deadlines late on purpose.
-func (c *checker) late(by time.Duration) {
-	if !c.p.clockSteps {
-		c.lateness = max(c.lateness, by)
+// late notes how late a decision comes that was due, unless the clock was changed meanwhile, which makes deadlines late on purpose. The time
+// in which no scheduler could have decided does not count.
+func (c *checker) late(due time.Time) {
+	if c.p.clockSteps {
+		return
 	}
+	able := c.p.now
+	for _, s := range c.p.schedulers {
+		since := c.p.reachedSince(s)
+		if s.stoppedUntil.After(since) {
+			since = s.stoppedUntil
+		}
+		if !s.crashed && c.p.reaches(s) && since.Before(able) {
+			able = since
+		}
+	}
+	if able.After(due) {
+		due = able
+	}
+	c.lateness = max(c.lateness, c.p.now.Sub(due))
 }
 
 // promise notes how early the deadline may come: by the machine's own time, and no more than a tenth sooner than the clock said when it was
@@ -121,82 +135,95 @@ func (c *checker) promise(r *sandbox.Record) {
 }
 
 // lastLook is a tenth of the longest time that a scheduler may not have looked at its clock before the deadline was set.
-const lastLook = 150 * time.Millisecond
+const lastLook = 400 * time.Millisecond
 
 // engine checks what has newly happened on the engines.
 func (c *checker) engine() {
 	for _, n := range c.p.nodes {
-		h := n.real.History()
-		for _, e := range h[c.looked[n.name]:] {
+		for _, e := range n.real.HistorySince(c.looked[n.name]) {
 			c.happened(n, e)
+			c.looked[n.name]++
+			select {
+			case n.happened <- struct{}{}:
+			default:
+			}
 		}
-		c.looked[n.name] = len(h)
 	}
 }
 
 func (c *checker) happened(n *simNode, e fakeexec.Entry) {
 	c.p.say(n.name, "%s/%d %s", e.ID, e.Epoch, e.What)
-	r, err := c.p.real.Get(background(), e.ID)
-	known := err == nil
 	switch e.What {
+	case fakeexec.WasCreated:
+		c.alone(n, e.Ref)
 	case fakeexec.WasStarted:
+		c.startedOn[e.Ref] = n.name
 		if c.starts[e.Ref]++; c.starts[e.Ref] > 1 {
 			c.p.fail("%s/%d was started twice", e.ID, e.Epoch)
 		}
-		for _, other := range c.p.nodes {
-			for _, in := range other.real.Instances() {
-				if other != n && in.ID == e.ID && in.Epoch == e.Epoch {
-					c.p.fail("%s/%d is on two nodes", e.ID, e.Epoch)
-				}
-			}
-		}
 	case fakeexec.WasKilled:
-		if known && !r.Gone() && !r.FailedCreate() && r.Placement.Epoch == e.Epoch && !r.Over() {
+		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) && !c.superseded(n) {
 			c.p.fail("%s/%d was killed although it is wanted", e.ID, e.Epoch)
 		}
 	case fakeexec.WasRemoved:
 		// Before Running a container may be made anew, for another port; afterwards it stays as long as its record wants it.
-		if known && !r.Gone() && !r.FailedCreate() && r.Placement.Epoch == e.Epoch && r.Observed.Started {
+		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started && !c.superseded(n) {
 			c.p.fail("%s/%d was removed although it is wanted", e.ID, e.Epoch)
 		}
 	}
+}
+
+// wanted returns the record of an incarnation, and whether it is the present one and shall be there.
+func (c *checker) wanted(ref executor.Ref) (sandbox.Record, bool) {
+	r, err := c.p.real.Get(background(), ref.ID)
+	return r, err == nil && !r.Gone() && !r.FailedCreate() && r.Placement.Epoch == ref.Epoch
 }
 
 // atEnd checks what must hold when faults have stopped and everything was given time.
 func (c *checker) atEnd() {
 	for _, n := range c.p.nodes {
 		for _, in := range n.real.Instances() {
-			c.p.fail("leaked on %s: %s/%d %s", n.name, in.ID, in.Epoch, in.Phase)
+			switch {
+			case !n.dead:
+				c.p.fail("leaked on %s: %s/%d %s", n.name, in.ID, in.Epoch, in.Phase)
+			case (in.Phase == executor.Running || in.Phase == executor.Paused) && c.p.stopped(n, n.agent, n.link.since):
+				c.p.fail("still runs on %s, which is lost: %s/%d %s", n.name, in.ID, in.Epoch, in.Phase)
+			}
 		}
 	}
 	for _, id := range c.ids() {
 		r, err := c.p.real.Get(background(), id)
 		if err == nil && !r.Ended() {
-			c.p.fail("%s never ended: %s/%s, observed %s", id, r.Intent.Desired, r.Intent.Reason, r.Observed.State)
+			c.p.fail("%s never ended: %s/%s, observed %s on %q", id, r.Intent.Desired, r.Intent.Reason, r.Observed.State, r.Placement.Node)
 		}
 	}
-	c.roomIsFree()
+	for i, n := range c.p.nodes {
+		c.roomIsFree(i, n)
+	}
 }
 
-// roomIsFree places one sandbox on each node under bounds that only an empty node meets.
-func (c *checker) roomIsFree() {
-	for i, n := range c.p.nodes {
-		// Whether an agent is alive at this very moment is not the question.
-		if _, err := c.p.real.Register(background(), node.Registration{Name: n.name, EngineID: fmt.Sprintf("engine-%d", i), TakeOver: true}); err != nil {
-			c.p.fail("register: %v", err)
-		}
-		id := sandbox.ID("room-" + n.name)
-		if _, err := c.p.real.Insert(background(), sandbox.New{ID: id, Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"run"}}}); err != nil {
-			c.p.fail("insert: %v", err)
-		}
-		ports := make([]int, portMax-portMin+1)
-		for i := range ports {
-			ports[i] = i + 1
-		}
-		_, err := c.p.real.Place(background(), sandbox.PlaceRequest{ID: id, Ports: ports[:len(ports)-len(c.p.taken)], Reserve: sandbox.Resources{CPU: 1, Memory: 1},
-			Candidates: []sandbox.Candidate{{Node: n.name, MaxSandboxes: 1, Capacity: sandbox.Resources{CPU: 1, Memory: 1}, PortMin: portMin, PortMax: portMax}}})
-		if err != nil {
-			c.p.fail("reservations or ports leaked on %s: %v", n.name, err)
-		}
+// roomIsFree places one sandbox on a node under bounds that only an empty node meets.
+func (c *checker) roomIsFree(i int, n *simNode) {
+	// Whether an agent is alive at this very moment is not the question, nor what the operator did.
+	_, err := c.p.real.Register(background(), node.Registration{Name: n.name, EngineID: fmt.Sprintf("engine-%d", i), TakeOver: true})
+	if err == nil {
+		err = c.p.real.SetDraining(background(), n.name, false)
+	}
+	id := sandbox.ID("room-" + n.name)
+	if err == nil {
+		_, err = c.p.real.Insert(background(), sandbox.New{ID: id, Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"run"}}})
+	}
+	if err != nil {
+		c.p.fail("look for room on %s: %v", n.name, err)
+		return
+	}
+	ports := make([]int, portMax-portMin+1-len(c.p.taken))
+	for i := range ports {
+		ports[i] = i + 1
+	}
+	_, err = c.p.real.Place(background(), sandbox.PlaceRequest{ID: id, Ports: ports, Reserve: sandbox.Resources{CPU: 1, Memory: 1},
+		Candidates: []sandbox.Candidate{{Node: n.name, MaxSandboxes: 1, Capacity: sandbox.Resources{CPU: 1, Memory: 1}, PortMin: portMin, PortMax: portMax}}})
+	if err != nil {
+		c.p.fail("reservations or ports leaked on %s: %v", n.name, err)
 	}
 }

@@ -11,12 +11,14 @@ type Result struct {
 	Seed    uint64
 	Steps   int
 	Crashes int
-	// Sandboxes counts the records that were made.
-	Sandboxes int
+	// Sandboxes counts the records that were made, Lost those that were given up with their node, and Replaced those that got another one.
+	Sandboxes, Lost, Replaced int
 	// Digest is the same for the same seed.
 	Digest uint64
 	// Lateness is the longest time between a deadline and its decision.
 	Lateness time.Duration
+	// Trace is what happened, if the variant asked for it.
+	Trace []string
 	// Err is the first broken promise, with the end of the trace.
 	Err error
 }
@@ -46,6 +48,9 @@ func Run(seed uint64, v Variant) Result {
 		p.disturb(t, 2+p.rng.IntN(8))
 		working--
 	})
+	if v.Rollback {
+		p.spawn(&process{name: "backup"}, "restore", p.rollBack)
+	}
 	p.until(func() bool { return working == 0 }, time.Hour)
 	p.calm()
 	cleaning, all := len(clients), p.rng.IntN(2) == 0
@@ -56,8 +61,12 @@ func Run(seed uint64, v Variant) Result {
 	if p.failure == nil {
 		p.check.atEnd()
 	}
-	res := Result{Seed: seed, Steps: p.steps, Crashes: p.crashes, Sandboxes: len(p.check.last), Digest: p.digest, Lateness: p.check.lateness, Err: p.report()}
-	p.drain()
+	res := Result{Seed: seed, Steps: p.steps, Crashes: p.crashes, Sandboxes: len(p.check.last), Lost: p.check.gaveUp, Replaced: p.check.replaced,
+		Digest: p.digest, Lateness: p.check.lateness, Err: p.report()}
+	if v.Trace {
+		res.Trace = p.trace
+	}
+	p.world.drain()
 	return res
 }
 
@@ -72,25 +81,25 @@ func (p *plane) until(done func() bool, limit time.Duration) {
 	}
 }
 
-// calm ends all faults. What crashed comes back by itself.
-func (p *plane) calm() {
-	p.say("chaos", "no more faults")
-	for _, n := range p.nodes {
-		n.real.Heal()
-	}
-	p.lossy = 0.05
-	p.quiet = true
+// rollBack brings the state of the store back that it had a while ago, as a restored backup or a failover to a late replica does.
+func (p *plane) rollBack(t *thread) {
+	t.sleep(p.between(2*time.Second, 15*time.Second), nil)
+	backup := p.real.Snapshot()
+	t.sleep(p.between(100*time.Millisecond, 10*time.Second), nil)
+	p.say("chaos", "the store goes back to what it was")
+	p.real.Restore(backup)
+	p.check.rolledBack()
 }
 
 // empty reports whether nothing is left to be done.
 func (p *plane) empty() bool {
-	for _, n := range p.nodes {
-		if len(n.real.Instances()) > 0 {
+	for id := range p.check.last {
+		if r := p.check.last[id]; r.ID != "" && !r.Ended() {
 			return false
 		}
 	}
-	for _, id := range p.check.ids() {
-		if r, err := p.real.Get(background(), id); err == nil && !r.Ended() {
+	for _, n := range p.live() {
+		if len(n.real.Instances()) > 0 {
 			return false
 		}
 	}

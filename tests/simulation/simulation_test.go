@@ -2,7 +2,11 @@ package simulation
 
 import (
 	"flag"
+	"maps"
+	"regexp"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,10 +17,16 @@ import (
 
 var (
 	schedules = flag.Int("schedules", 5000, "how many schedules to simulate")
+	from      = flag.Uint64("from", 1, "the first seed")
+	trace     = flag.Bool("trace", false, "print all that happens in the one schedule")
 	seed      = flag.Uint64("seed", 0, "simulate this one schedule only")
+	rollback  = flag.Bool("rollback", false, "bring an earlier state of the store back once in each schedule, and count what breaks")
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // a run makes much and keeps little
+	goleak.VerifyTestMain(m)
+}
 
 // each runs seeds on all processors until one returns false.
 func each(from, to uint64, do func(seed uint64) bool) {
@@ -46,11 +56,19 @@ func each(from, to uint64, do func(seed uint64) bool) {
 }
 
 func TestSchedules(t *testing.T) {
+	if *rollback && *seed == 0 {
+		countBroken(t, Variant{Rollback: true})
+		return
+	}
 	if *seed != 0 {
-		r := Run(*seed, Variant{})
+		r := Run(*seed, Variant{Trace: *trace, Rollback: *rollback})
+		for _, line := range r.Trace {
+			t.Log(line)
+		}
 		if r.Err != nil {
 			t.Fatalf("seed %d: %v", *seed, r.Err)
 		}
+		r.Trace = nil
 		t.Logf("%+v", r)
 		return
 	}
@@ -58,13 +76,15 @@ func TestSchedules(t *testing.T) {
 	var total Result
 	var worst time.Duration
 	began := time.Now()
-	each(1, uint64(*schedules)+1, func(s uint64) bool {
+	each(*from, *from+uint64(*schedules), func(s uint64) bool {
 		r := Run(s, Variant{})
 		mu.Lock()
 		defer mu.Unlock()
 		total.Steps += r.Steps
 		total.Crashes += r.Crashes
 		total.Sandboxes += r.Sandboxes
+		total.Lost += r.Lost
+		total.Replaced += r.Replaced
 		worst = max(worst, r.Lateness)
 		switch {
 		case r.Err != nil:
@@ -74,7 +94,36 @@ func TestSchedules(t *testing.T) {
 		}
 		return !t.Failed()
 	})
-	t.Logf("%d schedules: %d sandboxes, %d crashes, %d steps, latest decision %v after its deadline, in %v", *schedules, total.Sandboxes, total.Crashes, total.Steps, worst, time.Since(began).Round(time.Second))
+	t.Logf("%d schedules: %d sandboxes, %d crashes, %d lost with their node, %d placed again, %d steps, latest decision %v after its deadline, in %v",
+		*schedules, total.Sandboxes, total.Crashes, total.Lost, total.Replaced, total.Steps, worst, time.Since(began).Round(time.Second))
+}
+
+// particular is what differs between two failures of one kind.
+var particular = regexp.MustCompile(`[a-z]+-\d[-\d/]*|[\d.]+(h|m|s|ms|µs)\b|\d+`)
+
+// countBroken runs a variant that is not expected to keep all promises, and tells which ones it breaks.
+func countBroken(t *testing.T, v Variant) {
+	var mu sync.Mutex
+	count, first := map[string]int{}, map[string]uint64{}
+	each(*from, *from+uint64(*schedules), func(s uint64) bool {
+		r := Run(s, v)
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Err == nil {
+			count["nothing broken"]++
+			return true
+		}
+		line, _, _ := strings.Cut(r.Err.Error(), "\n")
+		kind := particular.ReplaceAllString(line, "…")
+		count[kind]++
+		if count[kind] == 1 {
+			first[kind] = s
+		}
+		return true
+	})
+	for _, kind := range slices.Sorted(maps.Keys(count)) {
+		t.Logf("%5d of %d, first by seed %d: %s", count[kind], *schedules, first[kind], kind)
+	}
 }
 
 func TestSameSeedSameRun(t *testing.T) {

@@ -145,7 +145,7 @@ func (a *Agent) dismissed(ctx context.Context, cause error) error {
 		return cause
 	}
 	a.lease.End()
-	if err := a.conv.CutOff(ctx, a.clock()); err != nil {
+	if err := a.conv.StopAll(ctx); err != nil { // and not CutOff, which leaves the work to one that has begun it
 		return errors.Join(fmt.Errorf("node %q was removed, and its sandboxes could not be stopped", a.cfg.Node), err, cause)
 	}
 	return fmt.Errorf("node %q was removed or given another container engine; the sandboxes that ran here were stopped. "+

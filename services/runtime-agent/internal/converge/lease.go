@@ -115,7 +115,9 @@ func (c *Converger) CutOff(ctx context.Context, now time.Time) error {
 	if !over {
 		return nil
 	}
-	c.cut.stopping.Lock()
+	if !c.cut.stopping.TryLock() {
+		return nil // somebody is at it. Nobody waits here: what drives the steps may do one thing at a time.
+	}
 	defer c.cut.stopping.Unlock()
 	if !c.cut.done.Equal(since) {
 		c.cfg.Log.ErrorContext(ctx, "the store cannot be reached for so long that the sandboxes of this node may be given up; stopping them", "since", since)
@@ -133,7 +135,9 @@ func (c *Converger) cutOffFirst(ctx context.Context, now time.Time) bool {
 	if !over {
 		return false
 	}
-	c.cut.stopping.Lock()
+	if !c.cut.stopping.TryLock() {
+		return true // everything is being stopped at this moment
+	}
 	stopped := c.cut.done.Equal(since)
 	c.cut.stopping.Unlock()
 	if !stopped {
