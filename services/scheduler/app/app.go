@@ -80,8 +80,8 @@ type Scheduler struct {
 	boot func() time.Duration
 }
 
-// parallel is how many sandboxes are placed at once: enough to hide the round trips to a store on another machine.
-const parallel = 8
+// parallel is how many sandboxes are placed at once: enough to hide the round trips to a store that is busy, or on another machine.
+const parallel = 32
 
 // New registers the metrics and returns a Scheduler whose Parts have to be run.
 func New(cfg Config, d Deps) (*Scheduler, error) {

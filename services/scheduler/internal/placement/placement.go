@@ -69,7 +69,7 @@ type Deps struct {
 const (
 	// batch is how many sandboxes are looked at in one step; maxBatch is the limit to which it grows while those at the head of the queue
 	// only wait, so that they do not stand in the way of others that would fit.
-	batch    = 100
+	batch    = 200
 	maxBatch = 1000
 	// retry is the pause before a sandbox that found no room is tried again.
 	retry = 250 * time.Millisecond
@@ -108,6 +108,10 @@ func (p *Placer) Step(ctx context.Context) (time.Time, error) {
 	f, now, err := p.look(ctx)
 	if err != nil {
 		return time.Time{}, err
+	}
+	if len(records) == p.batch {
+		// There are more than one scheduler does in a step: others look at the same ones, and shall not begin with the same.
+		p.Random.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
 	}
 	r := &round{Placer: p, fleet: f, now: now, full: map[string]string{}, waits: map[sandbox.ID]bool{}}
 	err = r.placeAll(ctx, records)
