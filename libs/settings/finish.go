@@ -23,6 +23,10 @@ func finish(s *Settings) error {
 		}
 		refuse(key, fmt.Sprintf("docker.port_range_min to docker.port_range_max is %d to %d; the range must span at least %d ports", s.Docker.PortMin, s.Docker.PortMax, minPorts))
 	}
+	if s.process == ProcessServer && !l.Set("router.listen") {
+		// A server that is kept from a network must not be reached through its router.
+		s.Router.Listen = net.JoinHostPort(s.Server.Host, routerPort)
+	}
 	s.Store.Redis = parsed(s.Store.url)
 	if s.Store.Type == StoreRedis && !s.Store.url.IsSet() {
 		refuse("store.type", "needs store.redis_url ("+conf.VariableOf("store.redis_url")+")")
@@ -38,6 +42,9 @@ func finish(s *Settings) error {
 	mistakes = append(mistakes, split(s)...)
 	return errors.Join(append(mistakes, clashes(s)...)...)
 }
+
+// routerPort is the router's default.
+const routerPort = "8081"
 
 // minPorts is the smallest range of ports that OpenSandbox 1.1.1 takes.
 const minPorts = 100

@@ -135,7 +135,7 @@ func agentKeys(s *Settings, home string) []conf.Key {
 
 func routerKeys(s *Settings) []conf.Key {
 	return []conf.Key{
-		conf.String("router.listen", &s.Router.Listen, listen).Allow("host:port").Describe(ours+"user traffic to sandbox ports; `127.0.0.1` without a configuration file", router),
+		conf.String("router.listen", &s.Router.Listen, listen).Allow("host:port").Describe(ours+"user traffic to sandbox ports; `127.0.0.1` without a configuration file, the host of `server.host` in the single binary", router),
 	}
 }
 

@@ -61,7 +61,7 @@ func Default(home string, p Process) Settings {
 		Store:       Store{Type: StoreSQLite, Path: filepath.Join(data, "opensandbox.db")},
 		Scheduler:   Scheduler{NodeLostAfter: 10 * time.Minute},
 		Agent:       Agent{StateDir: filepath.Join(data, "state"), Node: node, Listen: "127.0.0.1:8090"},
-		Router:      Router{Listen: "0.0.0.0:8081"},
+		Router:      Router{Listen: "0.0.0.0:" + routerPort},
 		RenewIntent: RenewIntent{MinInterval: time.Minute, Queue: RenewQueue{Key: "opensandbox:renew:intent", Concurrency: 8}},
 		process:     p,
 	}

@@ -52,7 +52,7 @@ func Read(o Options) (Settings, error) {
 	s.Insecure = vars.Insecure == "YES"
 	content, path, fileErr := file(o.Path, vars)
 	if path == "" {
-		s.Server.Host, s.Router.Listen = "127.0.0.1", "127.0.0.1:8081"
+		s.Server.Host, s.Router.Listen = "127.0.0.1", "127.0.0.1:"+routerPort
 	}
 	s.Path = path
 	l, err := conf.Load(conf.Input{File: content, Path: path, Lookup: o.Lookup, Names: o.Names, Others: append(names(), foreign...)}, keys(&s, vars.Home))

@@ -389,3 +389,18 @@ func TestSingleBinaryOnRedisNeedsTheSecret(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRouterOfTheSingleBinaryListensWhereTheServerDoes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"[server]\nhost = '127.0.0.1'\n":                                     "127.0.0.1:8081",
+		"[server]\nhost = '::1'\n":                                           "[::1]:8081",
+		"[log]\nlevel = 'INFO'\n":                                            "0.0.0.0:8081",
+		"[server]\nhost = '127.0.0.1'\n[router]\nlisten = '10.0.0.1:9000'\n": "10.0.0.1:9000",
+	} {
+		s, err := settings.Read(settings.Options{Process: settings.ProcessServer, Path: write(t, text), Lookup: env(nil)})
+		if err != nil || s.Router.Listen != want {
+			t.Errorf("%q: router.listen %q, %v; want %q", text, s.Router.Listen, err, want)
+		}
+	}
+}
