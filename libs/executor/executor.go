@@ -20,7 +20,8 @@ type Ref struct {
 	Epoch uint64
 }
 
-// Plan is all that a runtime needs to make a sandbox. It is derived from a record and never changes for a Ref.
+// Plan is all that a runtime needs to make a sandbox. It is derived from a record and never changes for a Ref, except for a port that is leased
+// in place of one that somebody else has bound.
 type Plan struct {
 	Ref
 	Tenant    string
@@ -70,9 +71,11 @@ type Instance struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Addresses  sandbox.Addresses
-	// Image and Limits are what the engine was told at the creation. Inspect fills them; List need not.
-	Image  string
-	Limits sandbox.Resources
+	// Image, Limits and Published, which maps a container port to the one of the node, are what the engine was told at the creation.
+	// Inspect fills them; List need not.
+	Image     string
+	Limits    sandbox.Resources
+	Published map[int]int
 }
 
 // Wire codes and helpers for the errors that agents treat in their own way.

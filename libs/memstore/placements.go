@@ -183,7 +183,7 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 		if err != nil {
 			return err
 		}
-		if n, ok := s.nodes[l.Node]; ok && !n.Lost(st.now) {
+		if n, ok := s.nodes[l.Node]; ok && !n.StillLost(l.LeaseUntil, st.now) {
 			return sandbox.ErrStale(l.ID)
 		}
 		if err := r.Lose(l, st.now); err != nil {

@@ -78,6 +78,12 @@ func KeptImages(images []string) []string {
 // Lost reports whether the sandboxes of the node may be given up as far as its lease is concerned: it has run out, or the node was removed.
 func (n *Node) Lost(now time.Time) bool { return n.Removed || !n.Live(now) }
 
+// StillLost is Lost for a caller who has judged the node by a lease that ended at leaseUntil: a node that has renewed since is not lost, even
+// if the new lease has run out, too.
+func (n *Node) StillLost(leaseUntil, now time.Time) bool {
+	return n.Removed || (!n.Live(now) && n.LeaseUntil.Equal(leaseUntil))
+}
+
 // Live reports whether the agent's lease is running at now.
 func (n *Node) Live(now time.Time) bool { return now.Before(n.LeaseUntil) }
 

@@ -203,7 +203,7 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 			if err != nil {
 				return err
 			}
-			if !n.Lost(v.now) {
+			if !n.StillLost(l.LeaseUntil, v.now) {
 				return sandbox.ErrStale(l.ID)
 			}
 		}

@@ -136,7 +136,8 @@ type Intents interface {
 // Losses is how the scheduler gives up sandboxes whose node does not come back.
 type Losses interface {
 	// Lose takes a sandbox from its node, raises the epoch and frees what it held there, all in one step; see Record.Lose for what
-	// becomes of it. ErrStale when the placement is another or the node's lease is running, unless the node has been removed.
+	// becomes of it. ErrStale when the placement is another, or when the node's lease is running or is another one than l.LeaseUntil,
+	// unless the node has been removed.
 	Lose(ctx context.Context, l Loss) (Record, error)
 }
 
@@ -145,6 +146,9 @@ type Loss struct {
 	ID    ID
 	Node  string
 	Epoch uint64
+	// LeaseUntil is the end of the node's lease that was found to be over for too long. A node that has renewed since then, even for a short
+	// time, keeps its sandboxes. It does not matter for a removed node.
+	LeaseUntil time.Time
 	// RetainFor is how long a failed create is shown, from now on.
 	RetainFor time.Duration
 }

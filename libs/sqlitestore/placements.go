@@ -72,7 +72,7 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 		if err != nil {
 			return err
 		}
-		if ok && !n.Lost(t.now) {
+		if ok && !n.StillLost(l.LeaseUntil, t.now) {
 			return sandbox.ErrStale(l.ID)
 		}
 		if err := r.Lose(l, t.now); err != nil {

@@ -150,9 +150,14 @@ func (b *bench) fleetCreates() error {
 			return err
 		}
 	}
-	agent := exec.Command(filepath.Join(filepath.Dir(b.binary), "fake-agent"), "-redis", f.redis, "-secret", f.secret, "-state", filepath.Join(f.dir, "state"))
-	if err := f.run("agent", agent); err != nil {
+	if err := f.store.SetDraining(b.ctx, static, true); err != nil {
 		return err
+	}
+	for _, n := range []string{"agent-0", "agent-1"} {
+		agent := exec.Command(filepath.Join(filepath.Dir(b.binary), "fake-agent"), "-node", n, "-redis", f.redis, "-secret", f.secret, "-state", filepath.Join(f.dir, n))
+		if err := f.run(n, agent); err != nil {
+			return err
+		}
 	}
 	if err := f.api(b); err != nil {
 		return err

@@ -23,6 +23,7 @@ func BrokenVariants() []Variant {
 		{Name: "reservation outside the script", Store: func(w *world, s *memstore.Store) fullStore { return lookThenTake{s, w} }},
 		{Name: "loss without having reached the store for a while", HastyLoss: true},
 		{Name: "an agent that does not mind being cut off", NoCutOff: true},
+		{Name: "an agent that counts from its own start for how long it has been cut off", ForgetLease: true},
 		{Name: "keys that are looked up first and kept later", Store: func(w *world, s *memstore.Store) fullStore { return looseKeys{s, w, map[string]sandbox.ID{}} }},
 	}
 }

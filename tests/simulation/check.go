@@ -162,12 +162,12 @@ func (c *checker) happened(n *simNode, e fakeexec.Entry) {
 			c.p.fail("%s/%d was started twice", e.ID, e.Epoch)
 		}
 	case fakeexec.WasKilled:
-		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) && !c.superseded(n) {
+		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) {
 			c.p.fail("%s/%d was killed although it is wanted", e.ID, e.Epoch)
 		}
 	case fakeexec.WasRemoved:
 		// Before Running a container may be made anew, for another port; afterwards it stays as long as its record wants it.
-		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started && !c.superseded(n) {
+		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started {
 			c.p.fail("%s/%d was removed although it is wanted", e.ID, e.Epoch)
 		}
 	}
@@ -186,7 +186,7 @@ func (c *checker) atEnd() {
 			switch {
 			case !n.dead:
 				c.p.fail("leaked on %s: %s/%d %s", n.name, in.ID, in.Epoch, in.Phase)
-			case (in.Phase == executor.Running || in.Phase == executor.Paused) && c.p.stopped(n, n.agent, n.link.since):
+			case (in.Phase == executor.Running || in.Phase == executor.Paused) && c.p.stopped(n, n.link.since):
 				c.p.fail("still runs on %s, which is lost: %s/%d %s", n.name, in.ID, in.Epoch, in.Phase)
 			}
 		}

@@ -160,14 +160,6 @@ func (c *checker) mayStop(n *simNode) bool {
 	return proc.link == n.link && (over || c.p.now.Before(proc.stopping)) && !c.p.variant.NoCutOff
 }
 
-// superseded reports whether the running process is an agent of the node in whose place there is another one. What such an agent was about to
-// do to the engine when it was stopped, the store cannot keep it from: making a container anew for another port removes the one that its
-// successor has started. Only the lock on the state directory keeps two agents from one engine.
-func (c *checker) superseded(n *simNode) bool {
-	proc := c.p.current.proc
-	return proc.link == n.link && proc != n.agent
-}
-
 // renewed notes a renewal of a node's lease that took effect.
 func (c *checker) renewed(name string) {
 	if n := c.p.node(name); n != nil {
@@ -181,18 +173,13 @@ func (c *checker) lost(l sandbox.Loss, by *process) {
 	if reg, ok := c.registered(l.Node); !ok || reg.Removed {
 		return
 	}
-	least := lossTime
-	if c.p.clockSteps {
-		// A store whose clock is set forward makes every lease older. Schedulers begin anew to watch it then, and believe it after this time.
-		least = 2*node.LeaseTime - lastLook
-	}
 	silent := c.p.now.Sub(n.renewed)
 	switch {
-	case silent < least:
+	case silent < lossTime:
 		c.p.fail("%s was given up with %s, %v after the last renewal of its lease", l.ID, l.Node, silent)
 	case c.p.now.Sub(c.p.reachedSince(by)) < node.LeaseTime:
 		c.p.fail("%s was given up with %s by %s, which has reached the store for %v only", l.ID, l.Node, by.name, c.p.now.Sub(c.p.reachedSince(by)))
-	case c.p.stopped(n, n.agent, c.p.now.Add(-silent)) && c.runs(n, executor.Ref{ID: l.ID, Epoch: l.Epoch}):
+	case c.p.stopped(n, n.renewed) && c.runs(n, executor.Ref{ID: l.ID, Epoch: l.Epoch}):
 		c.p.fail("%s/%d was given up while it runs on %s, which was cut off for %v", l.ID, l.Epoch, l.Node, silent)
 	}
 }

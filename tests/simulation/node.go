@@ -25,6 +25,8 @@ type simNode struct {
 	dead bool
 	// renewed is when a renewal last took effect in the store.
 	renewed time.Time
+	// disk is the state directory of its agents.
+	disk agent.Disk
 	// seen counts the events that the agent was told of; happened tells it that there are new ones.
 	seen     int
 	happened chan struct{}
@@ -64,7 +66,7 @@ func (p *plane) node(name string) *simNode {
 // startAgent runs an agent: registration, then the work set, the steps, the comparison, the engine's events, the lease and the rule for
 // being cut off.
 func (p *plane) startAgent(n *simNode) {
-	proc := &process{name: "agent-" + n.name, link: n.link}
+	proc := &process{name: "agent-" + n.name, link: n.link, renewed: n.disk.Renewed}
 	proc.restart = func() { p.startAgent(n) }
 	n.agent, n.seen = proc, len(n.real.History())
 	cfg := agent.Config{Node: n.name, PortMin: portMin, PortMax: portMax, RetainFailed: retainFailed, ReadyTimeout: 3 * time.Second,
@@ -73,17 +75,19 @@ func (p *plane) startAgent(n *simNode) {
 		cfg.NodeLostAfter = 0
 	}
 	deps := agent.Deps{Store: p.port(), Executor: p.enginePort(n), Token: token, Clock: func() time.Time { return p.now }, Log: log()}
+	if p.variant.ForgetLease {
+		n.disk.Renewed = time.Time{}
+	}
 	p.spawn(proc, "main", func(t *thread) {
 		sent := p.now
-		s, err := agent.NewStepper(background(), cfg, deps)
+		s, err := agent.NewStepper(background(), cfg, deps, &n.disk)
 		for err != nil {
 			p.say(proc.name, "cannot register: %v", err)
 			t.sleep(time.Second, nil)
 			sent = p.now
-			s, err = agent.NewStepper(background(), cfg, deps)
+			s, err = agent.NewStepper(background(), cfg, deps, &n.disk)
 		}
 		proc.renewed = sent
-		s.Renewed(sent)
 		a := &agentLoops{p: p, n: n, proc: proc, s: s, queue: map[sandbox.ID]time.Time{}, busy: map[sandbox.ID]bool{}, nudge: make(chan struct{}, 1)}
 		p.spawn(proc, "worker-1", a.work)
 		p.spawn(proc, "worker-2", a.work)

@@ -14,9 +14,21 @@ func (p *plane) cutNode(n *simNode) {
 		d = p.between(15*time.Second, 40*time.Second)
 	case 1: // it is given up meanwhile
 		d = p.between(lossTime, 80*time.Second)
+		if p.oneIn(2) {
+			p.restartsWhileCutOff(n)
+		}
 	}
 	p.cut(n.name, n.link, d)
 	p.mustStop(n)
+}
+
+// restartsWhileCutOff ends the agent of a node some time after the node was cut off; its supervisor starts it again.
+func (p *plane) restartsWhileCutOff(n *simNode) {
+	p.later(p.between(time.Second, 20*time.Second), func() {
+		if n.link.down {
+			p.crashAgent(n)
+		}
+	})
 }
 
 // cutProcess does the same to an api or a scheduler.
@@ -87,12 +99,17 @@ func (p *plane) loseNode(n *simNode) {
 // slack is what an agent gets beyond its limit to stop everything, with an engine that may refuse a few calls.
 const slack = 5 * time.Second
 
-// mustStop checks later that nothing runs any more on a node that has been cut off past the limit. What happens to an agent besides that,
-// a crash or a SIGSTOP, excuses it: it is then not there to stop anything.
+// mustStop checks later that nothing runs any more on a node that has been cut off past the limit. A crash or a SIGSTOP excuses its agent only as
+// long as there is none that goes on.
 func (p *plane) mustStop(n *simNode) {
-	proc, from := n.agent, p.now
-	p.later(cutOffAfter+slack, func() {
-		if p.reaches(proc) || p.reachedSince(proc).After(from) || !p.stopped(n, proc, from) {
+	from := p.now
+	var look func()
+	look = func() {
+		if up := !p.network.down && !n.link.down; up || p.network.since.After(from) || n.link.since.After(from) || n.off() {
+			return
+		}
+		if !p.stopped(n, from) {
+			p.later(time.Second, look)
 			return
 		}
 		for _, in := range n.real.Instances() {
@@ -100,17 +117,24 @@ func (p *plane) mustStop(n *simNode) {
 				p.fail("%s/%d still runs on %s, which is cut off for more than %v", in.ID, in.Epoch, n.name, cutOffAfter)
 			}
 		}
-	})
+	}
+	p.later(cutOffAfter+slack, look)
 }
+
+// off reports whether the machine has lost its power.
+func (n *simNode) off() bool { return n.dead && n.agent.crashed && n.agent.restart == nil }
 
 // stopped reports whether the agent of a node that has been cut off since from must have stopped everything by now.
-func (p *plane) stopped(n *simNode, proc *process, from time.Time) bool {
-	return p.now.Sub(from) >= cutOffAfter+slack && !p.excused(n, proc, from)
-}
-
-// excused reports whether an agent could not have acted all the time since from.
-func (p *plane) excused(n *simNode, proc *process, from time.Time) bool {
-	return proc != n.agent || proc.crashed || proc.began.After(from) || proc.renewed.IsZero() || proc.stoppedUntil.After(from)
+//
+// An agent that has begun, or goes on, after the limit has the same time for it.
+func (p *plane) stopped(n *simNode, from time.Time) bool {
+	able := from.Add(cutOffAfter)
+	for _, at := range []time.Time{n.agent.began, n.agent.stoppedUntil} {
+		if at.After(able) {
+			able = at
+		}
+	}
+	return !n.agent.crashed && p.now.Sub(able) >= slack
 }
 
 // drain lets the operator stop or allow placement on a node.

@@ -25,6 +25,8 @@ type Variant struct {
 	HastyLoss bool
 	// NoCutOff leaves out that an agent that is cut off stops its sandboxes.
 	NoCutOff bool
+	// ForgetLease leaves out that an agent that is started anew knows when its node was last in touch with the store.
+	ForgetLease bool
 	// Rollback brings an earlier state of the store back once. No rule is broken by that; it is what a restored backup does.
 	Rollback bool
 	// Trace keeps the whole trace of a run.

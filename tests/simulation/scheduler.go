@@ -74,7 +74,7 @@ func (p *plane) giveUpHastily(ctx context.Context) error {
 			return err
 		}
 		for _, r := range records {
-			_, err := p.port().Lose(ctx, sandbox.Loss{ID: r.ID, Node: n.Name, Epoch: r.Placement.Epoch, RetainFor: retainFailed})
+			_, err := p.port().Lose(ctx, sandbox.Loss{ID: r.ID, Node: n.Name, Epoch: r.Placement.Epoch, LeaseUntil: n.LeaseUntil, RetainFor: retainFailed})
 			if err != nil && !sandbox.IsStale(err) {
 				return err
 			}

@@ -3,6 +3,7 @@ package executortest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -265,12 +266,18 @@ func takenPort(t *testing.T, h Harness) {
 	}
 	h.TakePort(t, host)
 	must(t, "create", h.Executor.Create(t.Context(), p))
+	if in, err := h.Executor.Inspect(t.Context(), p.ID); err != nil || !maps.Equal(in.Published, p.Ports) {
+		t.Errorf("published %v, %v; want %v, as planned", in.Published, err, p.Ports)
+	}
 	err := h.Executor.Start(t.Context(), p)
 	if fault.CodeOf(err) != executor.CodePortTaken {
 		t.Fatalf("start = %v, want code %s", err, executor.CodePortTaken)
 	}
 	if want := executor.ErrPortTaken(container, host); err.Error() != want.Error() {
 		t.Errorf("start = %v, want %v", err, want)
+	}
+	if in, err := h.Executor.Inspect(t.Context(), p.ID); err != nil || in.Phase != executor.Created || !maps.Equal(in.Published, p.Ports) {
+		t.Errorf("then %s with %v, %v; want it Created, and its ports as before", in.Phase, in.Published, err)
 	}
 	must(t, "remove", h.Executor.Remove(t.Context(), p.Ref))
 }

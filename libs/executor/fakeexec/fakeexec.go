@@ -213,7 +213,7 @@ func (e *Engine) Create(_ context.Context, p executor.Plan) error {
 	}
 	p.Ports = maps.Clone(p.Ports)
 	b := &box{plan: p, behave: Behave(p.Entrypoint), in: executor.Instance{
-		Ref: p.Ref, CreatedAt: p.CreatedAt, Deadline: p.Deadline, Phase: executor.Created, Image: p.Image, Limits: p.Limits}}
+		Ref: p.Ref, CreatedAt: p.CreatedAt, Deadline: p.Deadline, Phase: executor.Created, Image: p.Image, Limits: p.Limits, Published: p.Ports}}
 	e.boxes[p.ID] = b
 	e.note(p.Ref, WasCreated)
 	return nil
@@ -272,7 +272,9 @@ func (e *Engine) Inspect(_ context.Context, id sandbox.ID) (executor.Instance, e
 	if b == nil {
 		return executor.Instance{}, fault.New(fault.NotFound, "no such container")
 	}
-	return b.in, nil
+	in := b.in
+	in.Published = maps.Clone(in.Published)
+	return in, nil
 }
 
 // List returns everything, by id.

@@ -122,7 +122,7 @@ func (e *Engine) byHand(id sandbox.ID, do func(*box) bool) bool {
 func (e *Engine) Put(p executor.Plan, phase executor.Phase) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.boxes[p.ID] = &box{plan: p, in: executor.Instance{Ref: p.Ref, CreatedAt: p.CreatedAt, Phase: phase, StartedAt: e.now()}}
+	e.boxes[p.ID] = &box{plan: p, in: executor.Instance{Ref: p.Ref, CreatedAt: p.CreatedAt, Phase: phase, StartedAt: e.now(), Published: p.Ports}}
 }
 
 // Instances returns all containers, whether or not the engine answers.

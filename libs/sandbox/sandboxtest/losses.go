@@ -20,7 +20,21 @@ var lossTests = []test{
 }
 
 func (e *env) lossOf(r sandbox.Record) sandbox.Loss {
-	return sandbox.Loss{ID: r.ID, Node: r.Placement.Node, Epoch: r.Placement.Epoch, RetainFor: time.Minute}
+	return sandbox.Loss{ID: r.ID, Node: r.Placement.Node, Epoch: r.Placement.Epoch, LeaseUntil: e.leaseOf(r.Placement.Node), RetainFor: time.Minute}
+}
+
+// leaseOf returns the end of a node's lease.
+func (e *env) leaseOf(name string) time.Time {
+	e.Helper()
+	nodes, err := e.Nodes(e.ctx())
+	e.ok(err)
+	for _, n := range nodes {
+		if n.Name == name {
+			return n.LeaseUntil
+		}
+	}
+	e.Fatalf("no node %q", name)
+	return time.Time{}
 }
 
 // lose lets all leases run out and gives up the present placement.
@@ -138,15 +152,21 @@ func testLossGuards(e *env) {
 	for what, change := range map[string]func(l *sandbox.Loss){
 		"another node":  func(l *sandbox.Loss) { l.Node = "m" },
 		"another epoch": func(l *sandbox.Loss) { l.Epoch++ },
+		"another lease": func(l *sandbox.Loss) { l.LeaseUntil = l.LeaseUntil.Add(-time.Second) },
+		"no lease":      func(l *sandbox.Loss) { l.LeaseUntil = time.Time{} },
 	} {
 		l := e.lossOf(r)
 		change(&l)
 		_, err := e.Lose(e.ctx(), l)
 		e.stale(what, err)
 	}
+	judged := e.lossOf(r)
 	e.ok(e.RenewLease(e.ctx(), "n", e.session("n")))
 	_, err = e.Lose(e.ctx(), e.lossOf(r))
 	e.stale("the node came back in time", err)
+	e.clock.Advance(node.LeaseTime)
+	_, err = e.Lose(e.ctx(), judged)
+	e.stale("the node came back in time, and its new lease is over, too", err)
 	e.unchanged(r)
 	_, err = e.Lose(e.ctx(), sandbox.Loss{ID: "x", Node: "n", Epoch: 1})
 	e.notFound("unknown id", err)
@@ -166,7 +186,9 @@ func testLossRemoved(e *env) {
 	rep.Session = n.Session
 	_, err := e.Report(e.ctx(), rep)
 	e.stale("a report of the removed node", err)
-	_, err = e.Lose(e.ctx(), e.lossOf(r))
+	l := e.lossOf(r)
+	l.LeaseUntil = time.Time{} // nobody has judged it
+	_, err = e.Lose(e.ctx(), l)
 	e.ok(err)
 	e.ok(e.Forget(e.ctx(), "n"))
 	nodes, err := e.Nodes(e.ctx())

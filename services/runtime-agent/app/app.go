@@ -35,7 +35,7 @@ import (
 type Config struct {
 	// Node is the name of this node.
 	Node string
-	// StateDir holds the lock of the node, the note of its last registration and the mirror of its records.
+	// StateDir holds the lock of the node, the notes of its last registration and its last renewal, and the mirror of its records.
 	StateDir string
 	// Host is where clients reach the leased ports; empty: the host of the server. Address is host:port of the internal HTTP API; empty: none.
 	Host, Address string
@@ -77,6 +77,8 @@ type Deps struct {
 	Tracers  trace.TracerProvider
 	// Clock is what the age of the lease is measured by; nil takes the time since boot.
 	Clock func() time.Time
+	// Boot returns which start of the machine this is, and the time since then, suspension included; nil asks the kernel.
+	Boot func() (id string, up time.Duration)
 }
 
 // DefaultConcurrency is how many creates and removals run at once by default: the engine's rate does not rise beyond four for each
@@ -93,6 +95,7 @@ type Agent struct {
 	engine    executor.Executor
 	clock     func() time.Time
 	lease     *converge.Lease
+	note      noter
 	conv      *converge.Converger
 	worker    *worker.Worker
 	watch     *enginewatch.Watch
@@ -101,8 +104,8 @@ type Agent struct {
 	history   history.History
 }
 
-// Start takes the node: it locks the state directory, finds out which engine this is and registers. The caller must run its Parts, and
-// Close it.
+// Start takes the node: it locks the state directory, finds out which engine this is and registers. It waits for a store that is away, and
+// stops what runs here if that is for too long. The caller must run its Parts, and Close it.
 func Start(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 	if cfg.Concurrency <= 0 {
 		cfg.Concurrency = DefaultConcurrency()
@@ -110,10 +113,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 	if cfg.ReadyTimeout <= 0 {
 		cfg.ReadyTimeout = 30 * time.Second
 	}
-	a := &Agent{cfg: cfg, deps: deps, clock: deps.Clock}
-	if a.clock == nil {
-		a.clock = sinceBoot()
-	}
+	a := newAgent(cfg, deps)
 	var err error
 	if a.lock, err = lockDir(cfg.StateDir); err != nil {
 		return nil, err
@@ -123,6 +123,17 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+func newAgent(cfg Config, deps Deps) *Agent {
+	if deps.Boot == nil {
+		deps.Boot = boots
+	}
+	a := &Agent{cfg: cfg, deps: deps, clock: deps.Clock}
+	if a.clock == nil {
+		a.clock = sinceBoot()
+	}
+	return a
 }
 
 func (a *Agent) start(ctx context.Context) error {
@@ -139,9 +150,12 @@ func (a *Agent) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask the container engine what it has: %w", err)
 	}
-	a.lease = converge.NewLease(a.cfg.NodeLostAfter, a.clock())
-	if a.node, err = a.register(ctx, facts); err != nil {
+	a.takeUp(ctx)
+	if a.node, err = a.keepRegistering(ctx, facts); err != nil {
 		return err
+	}
+	if _, err := a.note.Step(ctx); err != nil {
+		a.deps.Log.WarnContext(ctx, "cannot note the renewal of the lease", "error", err)
 	}
 	if a.mirror, err = mirror.Open(filepath.Join(a.cfg.StateDir, "mirror"), a.cfg.Node, a.deps.Store); err != nil {
 		return err
@@ -226,8 +240,10 @@ func (a *Agent) Parts() []Part {
 	compare := steploop.Loop{Name: "compare", Step: a.watch.Step, Hint: a.watch.Hint(), MaxSleep: enginewatch.CompareEvery, Backoff: time.Second, Log: log}
 	mirrored := steploop.Loop{Name: "mirror", Step: a.mirror.Step, MaxSleep: mirror.Interval, Log: log}
 	guard := steploop.Loop{Name: "cut-off", Step: beat.Guard{CutOff: a.conv.CutOff, Clock: a.clock}.Step, MaxSleep: beat.GuardEvery, Backoff: beat.GuardEvery, Log: log}
+	note := steploop.Loop{Name: "note of the lease", Step: a.note.Step, MaxSleep: noteEvery, Backoff: noteEvery, Log: log}
 	parts := []Part{
 		{"agent lease", a.keepLease},
+		{"agent note", note.Run},
 		{"agent cut-off", guard.Run},
 		{"agent mirror", mirrored.Run},
 		{"agent worker", a.worker.Run},

@@ -71,6 +71,13 @@ func (f *flaky) RenewLease(ctx context.Context, n string, session uint64) error 
 	return f.Store.RenewLease(ctx, n, session)
 }
 
+func (f *flaky) Nodes(ctx context.Context) ([]node.Node, error) {
+	if err := f.fail(); err != nil {
+		return nil, err
+	}
+	return f.Store.Nodes(ctx)
+}
+
 func (f *flaky) Unmirrored(ctx context.Context, n string, max int) ([]sandbox.Record, error) {
 	if err := f.fail(); err != nil {
 		return nil, err
@@ -105,7 +112,8 @@ func config(dir string) app.Config {
 }
 
 func deps(st app.Store, e executor.Executor) app.Deps {
-	return app.Deps{Store: st, Executor: e, Token: func(sandbox.ID, uint64) string { return "t" }, Log: slog.New(slog.DiscardHandler), Clock: time.Now}
+	return app.Deps{Store: st, Executor: e, Token: func(sandbox.ID, uint64) string { return "t" }, Log: slog.New(slog.DiscardHandler), Clock: time.Now,
+		Boot: func() (string, time.Duration) { return "this boot", time.Duration(time.Now().UnixNano()) }}
 }
 
 func start(t *testing.T, cfg app.Config, d app.Deps) *app.Agent {

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +16,15 @@ func sinceBoot() func() time.Time {
 		return time.Now // cannot happen on a kernel that Go runs on
 	}
 	return func() time.Time { return begin.Round(0).Add(boot() - base) }
+}
+
+// boots returns the id that the kernel gave to this start of the machine (random(4)), empty if it cannot be read, and the time since then.
+func boots() (id string, up time.Duration) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", boot()
+	}
+	return strings.TrimSpace(string(b)), boot()
 }
 
 func boot() time.Duration {

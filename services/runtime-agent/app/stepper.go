@@ -4,10 +4,19 @@ import (
 	"context"
 	"time"
 
+	"opensandbox/libs/executor"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
 	"opensandbox/services/runtime-agent/internal/converge"
 )
+
+// Disk is what a simulated state directory keeps from one start of the agent to the next.
+type Disk struct {
+	// Renewed is when the last renewal that succeeded was sent; zero: there was none.
+	Renewed time.Time
+	// Stopped is what was stopped because the node was cut off, until that is reported.
+	Stopped []executor.Ref
+}
 
 // Stepper is an agent without its loops, for a simulator that decides what runs when. One value is one start of the agent.
 type Stepper struct {
@@ -15,11 +24,20 @@ type Stepper struct {
 	compare *converge.Comparer
 	node    node.Node
 	lease   *converge.Lease
+	disk    *Disk
 }
 
 // NewStepper registers the node and returns its Stepper. ReadyTimeout must be set. Whatever runs the simulator knows that an earlier start of
-// the same node is dead. The lease counts from now on by d.Clock; without one, from the first call of Renewed.
-func NewStepper(ctx context.Context, cfg Config, d Deps) (*Stepper, error) {
+// the same node is dead. The lease counts by d.Clock, from the last renewal that disk knows of; before anything else, everything is stopped if
+// that was too long ago. A simulator whose store is away is to call NewStepper again, about once a second.
+func NewStepper(ctx context.Context, cfg Config, d Deps, disk *Disk) (*Stepper, error) {
+	c := convergeConfig(cfg, d, 0)
+	c.Lease, c.Clock = converge.NewLease(cfg.NodeLostAfter, disk.Renewed), d.Clock
+	stopped := func(refs []executor.Ref) error { disk.Stopped = refs; return nil }
+	early := converge.New(c, converge.Deps{Executor: d.Executor, Stopped: stopped, WasStopped: disk.Stopped})
+	if err := early.CutOff(ctx, d.Clock()); err != nil {
+		d.Log.DebugContext(ctx, "cannot stop the sandboxes of a node that is cut off", "error", err)
+	}
 	engine, err := d.Executor.EngineID(ctx)
 	if err != nil {
 		return nil, err
@@ -28,24 +46,25 @@ func NewStepper(ctx context.Context, cfg Config, d Deps) (*Stepper, error) {
 	if err != nil {
 		return nil, err
 	}
-	var sent time.Time
-	if d.Clock != nil {
-		sent = d.Clock()
-	}
+	sent := d.Clock()
 	r := registration(cfg, engine, facts)
 	r.TakeOver = true
 	n, err := d.Store.Register(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	c := convergeConfig(cfg, d, n.Session)
-	c.Lease, c.Clock = converge.NewLease(cfg.NodeLostAfter, sent), d.Clock
-	conv := converge.New(c, converge.Deps{Store: d.Store, Executor: d.Executor})
-	return &Stepper{conv: conv, compare: converge.NewComparer(conv), node: n, lease: c.Lease}, nil
+	c.Session = n.Session
+	conv := converge.New(c, converge.Deps{Store: d.Store, Executor: d.Executor, Stopped: stopped, WasStopped: disk.Stopped})
+	s := &Stepper{conv: conv, compare: converge.NewComparer(conv), node: n, lease: c.Lease, disk: disk}
+	s.Renewed(sent)
+	return s, nil
 }
 
 // Renewed notes a renewal of the lease that has succeeded and was sent at a time.
-func (s *Stepper) Renewed(sent time.Time) { s.lease.Renewed(sent) }
+func (s *Stepper) Renewed(sent time.Time) {
+	s.lease.Renewed(sent)
+	s.disk.Renewed = s.lease.Sent()
+}
 
 // CutOff stops everything if the node is cut off at now, and does nothing else. It is to be called about once a second.
 func (s *Stepper) CutOff(ctx context.Context, now time.Time) error { return s.conv.CutOff(ctx, now) }

@@ -11,6 +11,7 @@ import (
 
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/process"
+	"opensandbox/libs/redisstore"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/settings"
 	"opensandbox/libs/sqlitestore"
@@ -28,7 +29,16 @@ func serve(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	defer p.Close(ctx)
-	raw, closeStore, err := openStore(ctx, p)
+	engine, err := agent.OpenDocker(ctx, agent.DockerConfig{
+		Installation: p.Installation.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
+		NoNewPrivileges: s.Docker.NoNewPrivileges, PidsLimit: s.Docker.PidsLimit, APITimeout: s.Docker.APITimeout,
+		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	raw, closeStore, err := openStore(ctx, p, engine)
 	if err != nil {
 		return err
 	}
@@ -40,15 +50,6 @@ func serve(ctx context.Context, s settings.Settings) error {
 	if _, err := storemetrics.NewInventory(raw, raw, p.Registry); err != nil {
 		return err
 	}
-	engine, err := agent.OpenDocker(ctx, agent.DockerConfig{
-		Installation: p.Installation.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
-		NoNewPrivileges: s.Docker.NoNewPrivileges, PidsLimit: s.Docker.PidsLimit, APITimeout: s.Docker.APITimeout,
-		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log,
-	})
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
 	return runAll(ctx, p, store, engine)
 }
 
@@ -58,10 +59,16 @@ type countingStore interface {
 	storemetrics.Counter
 }
 
-// openStore opens the store of store.type: a file that belongs to this process alone, or a Redis that others may share.
-func openStore(ctx context.Context, p *process.Process) (countingStore, func(), error) {
-	if p.Settings.Store.Type == settings.StoreRedis {
-		store, err := p.OpenRedis(ctx)
+// openStore opens the store of store.type: a file that belongs to this process alone, or a Redis that others may share. While it waits for
+// that, what runs on the engine is stopped if it takes too long.
+func openStore(ctx context.Context, p *process.Process, engine agent.Docker) (countingStore, func(), error) {
+	if s := p.Settings; shared(s) {
+		var store *redisstore.Store
+		cfg := agent.Config{Node: s.Agent.Node, StateDir: s.Agent.StateDir, NodeLostAfter: nodeLostAfter(s)}
+		err := agent.WhileAway(ctx, cfg, agent.Deps{Executor: engine, Log: p.Log}, func(ctx context.Context) (err error) {
+			store, err = p.OpenRedis(ctx)
+			return err
+		})
 		if err != nil {
 			return nil, nil, err
 		}

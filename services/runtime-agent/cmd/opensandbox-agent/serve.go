@@ -9,6 +9,7 @@ import (
 	"opensandbox/libs/httpx"
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/process"
+	"opensandbox/libs/redisstore"
 	"opensandbox/libs/settings"
 	agent "opensandbox/services/runtime-agent/app"
 )
@@ -20,15 +21,6 @@ func serve(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	defer p.Close(ctx)
-	shared, err := p.OpenRedis(ctx)
-	if err != nil {
-		return err
-	}
-	defer shared.Close()
-	store, err := p.Measure(shared)
-	if err != nil {
-		return err
-	}
 	engine, err := agent.OpenDocker(ctx, agent.DockerConfig{
 		Installation: p.Installation.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
 		NoNewPrivileges: s.Docker.NoNewPrivileges, PidsLimit: s.Docker.PidsLimit, APITimeout: s.Docker.APITimeout,
@@ -38,7 +30,27 @@ func serve(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	defer engine.Close()
+	shared, err := openStore(ctx, p, engine)
+	if err != nil {
+		return err
+	}
+	defer shared.Close()
+	store, err := p.Measure(shared)
+	if err != nil {
+		return err
+	}
 	return run(ctx, p, store, engine)
+}
+
+// openStore waits for the store. What runs on the engine is stopped meanwhile, if that takes too long.
+func openStore(ctx context.Context, p *process.Process, engine agent.Docker) (store *redisstore.Store, err error) {
+	s := p.Settings
+	cfg := agent.Config{Node: s.Agent.Node, StateDir: s.Agent.StateDir, NodeLostAfter: s.Scheduler.NodeLostAfter}
+	err = agent.WhileAway(ctx, cfg, agent.Deps{Executor: engine, Log: p.Log}, func(ctx context.Context) (err error) {
+		store, err = p.OpenRedis(ctx)
+		return err
+	})
+	return store, err
 }
 
 // run registers the node, once it is known where the agent listens, and runs all parts together.

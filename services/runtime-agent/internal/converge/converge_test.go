@@ -48,10 +48,14 @@ func (r *rig) restart() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.conv = converge.New(converge.Config{
-		Node: "n", Session: n.Session, RetainFailed: time.Hour, ReadyTimeout: 10 * time.Second, PortMin: 40000, PortMax: 40050,
+	r.conv = r.converger(n.Session, r.engine)
+}
+
+func (r *rig) converger(session uint64, engine executor.Executor) *converge.Converger {
+	return converge.New(converge.Config{
+		Node: "n", Session: session, RetainFailed: time.Hour, ReadyTimeout: 10 * time.Second, PortMin: 40000, PortMax: 40050,
 		Token: func(sandbox.ID, uint64) string { return "token" }, Log: slog.New(slog.DiscardHandler),
-	}, converge.Deps{Store: r.store, Executor: r.engine})
+	}, converge.Deps{Store: r.store, Executor: engine})
 }
 
 func (r *rig) insert(id sandbox.ID, entrypoint ...string) {
@@ -228,26 +232,6 @@ func TestAFailedPauseIsFinal(t *testing.T) {
 		t.Errorf("finished %v, withdrawable %v", rec.Finished(), rec.Withdrawable())
 	}
 	r.want("another look", sandbox.StateRunning, sandbox.ReasonPauseFailed)
-}
-
-func TestATakenPortIsSwapped(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	taken := r.record().Placement.Ports[8080]
-	r.engine.ForeignPort(taken)
-	rec := r.want("create", sandbox.StateRunning, sandbox.ReasonRunning)
-	if rec.Placement.Ports[8080] == taken || rec.Observed.Addresses.Ports[8080] == taken {
-		t.Errorf("still on the taken port: %v", rec.Observed.Addresses)
-	}
-}
-
-func TestTooManyTakenPorts(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	for p := 40000; p <= 40050; p++ {
-		r.engine.ForeignPort(p)
-	}
-	r.want("create", sandbox.StateFailed, sandbox.ReasonCreateError)
 }
 
 func TestAnotherAgentGoesOn(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -48,7 +49,8 @@ func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) 
 	if err != nil {
 		return again, err
 	}
-	if cur.Gone() || cur.FailedCreate() || !cur.Placed() || cur.Placement.Epoch != r.Placement.Epoch || cur.Placement.Node != c.cfg.Node {
+	if cur.Gone() || cur.FailedCreate() || !cur.Placed() || cur.Placement.Epoch != r.Placement.Epoch || cur.Placement.Node != c.cfg.Node ||
+		!maps.Equal(cur.Placement.Ports, r.Placement.Ports) {
 		return again, nil // what was created is removed by the next step, or by the next comparison
 	}
 	return c.start(ctx, now, &cur)
@@ -125,6 +127,9 @@ func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record)
 
 // begin takes a container that exists further on its way to Running.
 func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+	if in.Phase != executor.Removing && !maps.Equal(in.Published, r.Placement.Ports) {
+		return c.makeAnew(ctx, r, in)
+	}
 	phase := in.Phase
 	if phase == executor.Running && !c.delivered(r) {
 		// Started by an agent that died, perhaps before it could deliver the token. Starting again does just that.
@@ -209,8 +214,21 @@ func (c *Converger) endedEarly(ctx context.Context, r *sandbox.Record, in execut
 	return c.report(ctx, r, rep)
 }
 
-// swapPort leases another port after somebody else has taken the leased one. Ports are fixed when a container is created, so it is
-// made anew.
+// makeAnew removes a container that was made for a port that is no longer leased, because somebody else had bound it. What has run cannot be
+// made again.
+func (c *Converger) makeAnew(ctx context.Context, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+	if in.Phase != executor.Created {
+		return c.failCreate(ctx, r, sandbox.ReasonCreateError, "the container was started with a port of the node that is not leased to it", nil)
+	}
+	if err := c.destroy(ctx, in); err != nil {
+		return c.engineFailed(ctx, r, err)
+	}
+	return again, nil
+}
+
+// swapPort leases another port after somebody else has taken the leased one. Ports are fixed when a container is created, so it is made anew.
+// The next step does that, whichever agent takes it: an agent that was stopped here, and has a successor, is refused by the store and must not
+// have removed anything.
 func (c *Converger) swapPort(ctx context.Context, r *sandbox.Record, cause error) (Outcome, error) {
 	var taken executor.PortTaken
 	if !errors.As(cause, &taken) {
@@ -221,9 +239,6 @@ func (c *Converger) swapPort(ctx context.Context, r *sandbox.Record, cause error
 	if swaps >= maxSwaps {
 		return c.failCreate(ctx, r, sandbox.ReasonCreateError,
 			fmt.Sprintf("%d leased ports in a row were in use by other processes on the node", swaps+1), cause)
-	}
-	if err := c.deps.Executor.Remove(ctx, ref(r)); err != nil {
-		return c.engineFailed(ctx, r, err)
 	}
 	_, err := c.deps.Store.SwapPort(ctx, sandbox.PortSwap{
 		ID: r.ID, Node: c.cfg.Node, Epoch: r.Placement.Epoch, Session: c.cfg.Session,

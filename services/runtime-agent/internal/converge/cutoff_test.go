@@ -138,6 +138,15 @@ func (r *cutRig) renew() {
 	r.lease.Renewed(r.now)
 }
 
+func (r *cutRig) leaseUntil() time.Time {
+	r.t.Helper()
+	all, err := r.store.Nodes(r.t.Context())
+	if err != nil || len(all) != 1 {
+		r.t.Fatal(all, err)
+	}
+	return all[0].LeaseUntil
+}
+
 func (r *cutRig) what() []fakeexec.What {
 	var out []fakeexec.What
 	for _, e := range r.engine.History() {
@@ -230,7 +239,7 @@ func TestACutOffNodeThatWasGivenUpRemovesWhatItHad(t *testing.T) {
 	r.want("create", sandbox.StateRunning, sandbox.ReasonRunning)
 	r.now = r.now.Add(lostAfter)
 	r.cutOff()
-	if _, err := r.store.Lose(t.Context(), sandbox.Loss{ID: id, Node: "n", Epoch: 1, RetainFor: time.Hour}); err != nil {
+	if _, err := r.store.Lose(t.Context(), sandbox.Loss{ID: id, Node: "n", Epoch: 1, LeaseUntil: r.leaseUntil(), RetainFor: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	r.renew()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/go-connections/nat"
 
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
@@ -50,6 +51,7 @@ func (e *Engine) instance(c container.InspectResponse) (executor.Instance, error
 	in.Image = c.Config.Image
 	if h := c.HostConfig; h != nil {
 		in.Limits = sandbox.Resources{CPU: h.NanoCPUs / 1e6, Memory: h.Memory}
+		in.Published = tcp(h.PortBindings)
 	}
 	return in, nil
 }
@@ -84,17 +86,24 @@ func addresses(n *container.NetworkSettings) sandbox.Addresses {
 			a.ContainerIP = ep.IPAddress
 		}
 	}
-	for port, bindings := range n.Ports {
+	a.Ports = tcp(n.Ports)
+	return a
+}
+
+// tcp returns the TCP ports of a container that are bound to one of the node, nil if there are none.
+func tcp(ports nat.PortMap) map[int]int {
+	var out map[int]int
+	for port, bindings := range ports {
 		for _, b := range bindings {
 			if h, err := strconv.Atoi(b.HostPort); err == nil && port.Proto() == "tcp" {
-				if a.Ports == nil {
-					a.Ports = map[int]int{}
+				if out == nil {
+					out = map[int]int{}
 				}
-				a.Ports[port.Int()] = h
+				out[port.Int()] = h
 			}
 		}
 	}
-	return a
+	return out
 }
 
 // List returns all our sandboxes. Details that the engine's list leaves out are looked up one by one, for those that have ended only.

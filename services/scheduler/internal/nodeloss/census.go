@@ -15,12 +15,12 @@ type census struct {
 	// lost are the nodes whose lease has been over for too long, soon those to which that is about to happen: nodes that go down together
 	// have renewed for the last time within one lease of each other.
 	lost, soon []string
-	// next is when the next node is lost, by the store's clock; zero when all that are not lost have a lease.
+	// next is when the next node is lost, by the caller's clock; zero when all that are not lost have a lease.
 	next time.Time
 }
 
-// count looks at all nodes at stored, the store's time.
-func count(nodes []node.Node, lostAfter time.Duration, stored time.Time) census {
+// count looks at all nodes. Their leases must be over by the store's clock, and for lostAfter by that of the caller.
+func count(nodes []node.Node, lostAfter time.Duration, seen *sights) census {
 	var c census
 	for i := range nodes {
 		n := &nodes[i]
@@ -28,14 +28,14 @@ func count(nodes []node.Node, lostAfter time.Duration, stored time.Time) census 
 			continue
 		}
 		c.all++
-		at := n.LeaseUntil.Add(lostAfter)
+		at := seen.leases[n.Name].over.Add(lostAfter)
 		switch {
-		case n.Live(stored):
+		case n.Live(seen.stored):
 			continue
-		case !stored.Before(at):
+		case !seen.at.Before(at):
 			c.lost = append(c.lost, n.Name)
 			continue
-		case !stored.Before(at.Add(-node.LeaseTime)):
+		case !seen.at.Before(at.Add(-node.LeaseTime)):
 			c.soon = append(c.soon, n.Name)
 		}
 		if c.next.IsZero() || at.Before(c.next) {

@@ -59,6 +59,7 @@ type GiverUp struct {
 	metrics Metrics
 	log     *slog.Logger
 	touch   touch
+	seen    sights
 	// holding says that the rule about too many nodes was in force in the last step.
 	holding bool
 }
@@ -112,6 +113,7 @@ func (g *GiverUp) step(ctx context.Context, now time.Time) (time.Time, error) {
 		return time.Time{}, err
 	}
 	g.touch.note(now, stored)
+	g.seen.look(nodes, now, stored)
 	left := batch
 	var errs []error
 	for i := range nodes {
@@ -132,17 +134,17 @@ func (g *GiverUp) step(ctx context.Context, now time.Time) (time.Time, error) {
 }
 
 func (g *GiverUp) look(ctx context.Context) ([]node.Node, time.Time, error) {
-	nodes, err := g.store.Nodes(ctx)
+	stored, err := g.store.Now(ctx)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	stored, err := g.store.Now(ctx)
+	nodes, err := g.store.Nodes(ctx)
 	return nodes, stored, err
 }
 
 // removed gives up a node that the operator has taken away, and forgets it when nothing is left on it.
 func (g *GiverUp) removed(ctx context.Context, name string, left *int) error {
-	empty, err := g.giveUp(ctx, name, left)
+	empty, err := g.giveUp(ctx, name, time.Time{}, left)
 	if err != nil || !empty {
 		return err
 	}
@@ -162,13 +164,10 @@ func (g *GiverUp) unreachable(ctx context.Context, nodes []node.Node, now, store
 	if g.cfg.LostAfter <= 0 {
 		return time.Time{}, nil
 	}
-	c := count(nodes, g.cfg.LostAfter, stored)
+	c := count(nodes, g.cfg.LostAfter, &g.seen)
 	if len(c.lost) == 0 {
 		g.hold(ctx, c, false)
-		if c.next.IsZero() {
-			return time.Time{}, nil
-		}
-		return now.Add(c.next.Sub(stored)), nil
+		return c.next, nil
 	}
 	if at := g.touch.trusted(); now.Before(at) {
 		return at, nil
@@ -194,7 +193,7 @@ func (g *GiverUp) unreachable(ctx context.Context, nodes []node.Node, now, store
 			g.touch = touch{}
 			return now, nil
 		}
-		_, err = g.giveUp(ctx, name, left)
+		_, err = g.giveUp(ctx, name, g.seen.leases[name].until, left)
 		if away(ctx, err) {
 			return time.Time{}, err
 		}
@@ -221,9 +220,9 @@ func (g *GiverUp) hold(ctx context.Context, c census, yes bool) bool {
 	return yes
 }
 
-// giveUp takes sandboxes from a node until left is used up, and reports whether none is left on it. An error about one of them does not hold
-// up the others, unless it says that the store is away.
-func (g *GiverUp) giveUp(ctx context.Context, name string, left *int) (empty bool, err error) {
+// giveUp takes sandboxes from a node whose lease ended at until, unless it has renewed, until left is used up, and reports whether none is left
+// on it. An error about one of them does not hold up the others, unless it says that the store is away.
+func (g *GiverUp) giveUp(ctx context.Context, name string, until time.Time, left *int) (empty bool, err error) {
 	if *left <= 0 {
 		return false, nil
 	}
@@ -243,7 +242,7 @@ func (g *GiverUp) giveUp(ctx context.Context, name string, left *int) (empty boo
 		}
 		*left--
 		r := &records[i]
-		_, err := g.store.Lose(ctx, sandbox.Loss{ID: r.ID, Node: name, Epoch: r.Placement.Epoch, RetainFor: g.cfg.RetainFailed})
+		_, err := g.store.Lose(ctx, sandbox.Loss{ID: r.ID, Node: name, Epoch: r.Placement.Epoch, LeaseUntil: until, RetainFor: g.cfg.RetainFailed})
 		switch {
 		case err == nil:
 			given++

@@ -326,8 +326,9 @@ func TestReplacedSandboxesWaitForRoom(t *testing.T) {
 	r.node("a", nil)
 	r.insertSpec("s", sandbox.Spec{Image: "i", Replace: true})
 	r.step()
+	until := r.now.Add(node.LeaseTime)
 	r.now = r.now.Add(10 * time.Minute)
-	if _, err := r.store.Lose(t.Context(), sandbox.Loss{ID: "s", Node: "a", Epoch: 1}); err != nil {
+	if _, err := r.store.Lose(t.Context(), sandbox.Loss{ID: "s", Node: "a", Epoch: 1, LeaseUntil: until}); err != nil {
 		t.Fatal(err)
 	}
 	lost := r.now
