@@ -73,7 +73,8 @@ func TestCommandLine(t *testing.T) {
 	}{
 		"run":                 {args: []string{"--config", good}, ran: true},
 		"run fails":           {args: []string{"--config=" + good}, fail: errors.New("port is taken"), code: 1, errors: []string{"opensandbox-server: port is taken\n"}, ran: true},
-		"only environment":    {vars: redis, ran: true},
+		"only environment":    {vars: map[string]string{"OPENSANDBOX_SERVER_API_KEY": secret, "OPENSANDBOX_LOG_LEVEL": "ERROR"}, ran: true},
+		"redis, no secret":    {vars: redis, code: 1, errors: []string{"internal.shared_secret: must be set"}},
 		"path by environment": {vars: map[string]string{"SANDBOX_CONFIG_PATH": good}, ran: true},
 		"version":             {args: []string{"--version"}, out: []string{"1.2.3\n"}},
 		"help":                {args: []string{"-h"}, out: []string{"usage: opensandbox-server", "--config PATH", "Does things."}},
@@ -195,7 +196,8 @@ func TestHealth(t *testing.T) {
 	}
 	vars := func() map[string]string {
 		return map[string]string{"OPENSANDBOX_SERVER_HOST": host, "OPENSANDBOX_SERVER_PORT": port, "HTTP_PROXY": "http://127.0.0.1:1",
-			"OPENSANDBOX_STORE_TYPE": "redis", "OPENSANDBOX_STORE_REDIS_URL": "redis://h", "OPENSANDBOX_SERVER_ADMIN_LISTEN": ":" + port}
+			"OPENSANDBOX_STORE_TYPE": "redis", "OPENSANDBOX_STORE_REDIS_URL": "redis://h", "OPENSANDBOX_SERVER_ADMIN_LISTEN": ":" + port,
+			"OPENSANDBOX_INTERNAL_SHARED_SECRET": "a-secret-of-the-test"}
 	}
 	server2 := vars()
 	delete(server2, "OPENSANDBOX_SERVER_ADMIN_LISTEN")
