@@ -3,6 +3,7 @@
 package redisstore
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -76,7 +77,7 @@ func (p *lossy) answers(in, out net.Conn) {
 	began, buf := time.Now(), make([]byte, 1<<20)
 	for {
 		n, err := out.Read(buf)
-		if err != nil || p.skip.Add(-1) == -1 {
+		if err != nil || !hint(buf[:n]) && p.skip.Add(-1) == -1 {
 			return
 		}
 		if since := p.stalled.Load(); since != nil && began.Before(*since) {
@@ -86,6 +87,12 @@ func (p *lossy) answers(in, out net.Conn) {
 			return
 		}
 	}
+}
+
+// hint reports whether the server says this by itself, in either version of its protocol: such a message is the answer to nothing, and it
+// comes at any time.
+func hint(b []byte) bool {
+	return bytes.HasPrefix(b, []byte(">")) || bytes.HasPrefix(b, []byte("*3\r\n$7\r\nmessage"))
 }
 
 // lose loses the answer after so many others.
