@@ -54,9 +54,55 @@ func (s *server) balanced(n int, method, path string, body any, header ...string
 	return answer{}, last
 }
 
+// balancer sends requests to the apis that are healthy, and to another one if nothing listens, as load balancers do.
+type balancer struct {
+	s       *server
+	healthy []atomic.Bool
+	stop    chan struct{}
+	over    sync.WaitGroup
+}
+
+// balance looks at the health of each api ten times in a second until end is called.
+func (s *server) balance() *balancer {
+	b := &balancer{s: s, healthy: make([]atomic.Bool, len(s.split.apis)), stop: make(chan struct{})}
+	for i, base := range s.split.apis {
+		b.healthy[i].Store(true)
+		b.over.Go(func() {
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-b.stop:
+					return
+				case <-tick.C:
+				}
+				a, err := request(http.MethodGet, base+"/health", nil)
+				b.healthy[i].Store(err == nil && a.status == http.StatusOK)
+			}
+		})
+	}
+	return b
+}
+
+func (b *balancer) end() {
+	close(b.stop)
+	b.over.Wait()
+}
+
+// next returns the number of an api to begin with.
+func (b *balancer) next(n int) int {
+	for i := range b.healthy {
+		if k := (n + i) % len(b.healthy); b.healthy[k].Load() {
+			return k
+		}
+	}
+	return n
+}
+
 // load is a stream of requests that must all succeed.
 type load struct {
 	s       *server
+	balance *balancer
 	stop    atomic.Bool
 	workers sync.WaitGroup
 	done    atomic.Int64
@@ -67,7 +113,7 @@ type load struct {
 
 // reads sends gets, lists and renewals of a sandbox without a pause.
 func (s *server) reads(id string) *load {
-	l := &load{s: s}
+	l := &load{s: s, balance: s.balance()}
 	for i := range 4 {
 		l.workers.Go(func() {
 			for n := i; !l.stop.Load(); n++ {
@@ -87,7 +133,7 @@ func (l *load) once(n int, id string) {
 		method, path = http.MethodPost, path+"/renew-expiration"
 		body = m{"expiresAt": time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)}
 	}
-	a, err := l.s.balanced(n, method, path, body)
+	a, err := l.s.balanced(l.balance.next(n), method, path, body)
 	if err != nil || a.status != http.StatusOK {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -102,14 +148,22 @@ func (l *load) end(t *testing.T) {
 	t.Helper()
 	l.stop.Store(true)
 	l.workers.Wait()
+	l.balance.end()
 	t.Logf("%d requests succeeded, %d failed", l.done.Load(), len(l.failed))
 	if len(l.failed) > 0 {
 		t.Errorf("%d requests failed, first: %s", len(l.failed), l.failed[0])
 	}
 }
 
+// TestSplitRollingRestart restarts every process in turn under load. The apis go on for a second while their health says that they are
+// leaving, so that a balancer sends them nothing more when they end.
 func TestSplitRollingRestart(t *testing.T) {
-	s := startSplit(t, "")
+	s := newSplit(t, "")
+	for _, p := range s.programs {
+		p.env = append(p.env, "OPENSANDBOX_SERVER_DRAIN_DELAY_SECONDS=1")
+	}
+	s.run()
+	s.cleanUp()
 	id := s.create(nil)
 	l := s.reads(id)
 	for _, p := range s.programs {
