@@ -84,7 +84,7 @@ func TestPublishedCLI(t *testing.T) {
 		{[]string{"sandbox", "get", id, "-o", "json"}, "Running"},
 		{[]string{"sandbox", "health", id}, ""},
 		{[]string{"sandbox", "metrics", id, "-o", "json"}, "cpu_count"},
-		{[]string{"sandbox", "endpoint", id, "-p", "8080", "-o", "json"}, "127.0.0.1:"},
+		{[]string{"sandbox", "endpoint", id, "-p", "8080", "-o", "json"}, s.hostOf(id) + ":"},
 		{[]string{"command", "run", id, "--", "echo", "hello from osb"}, "hello from osb\n"},
 		{[]string{"command", "run", id, "--argv", "--", "printf", "%s", "$HOME"}, "$HOME"},
 		{[]string{"file", "write", id, "/tmp/cli/a.txt", "-c", "content"}, ""},

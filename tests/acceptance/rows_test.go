@@ -98,7 +98,8 @@ func TestRow04EndpointForm(t *testing.T) {
 	t.Parallel()
 	s := start(t, "")
 	id := s.create(nil)
-	for port, form := range map[int]string{44772: `^127\.0\.0\.1:\d+/proxy/44772$`, 18080: `^127\.0\.0\.1:\d+/proxy/18080$`, 8080: `^127\.0\.0\.1:\d+$`} {
+	host := "^" + regexp.QuoteMeta(s.hostOf(id))
+	for port, form := range map[int]string{44772: host + `:\d+/proxy/44772$`, 18080: host + `:\d+/proxy/18080$`, 8080: host + `:\d+$`} {
 		a := s.do("GET", fmt.Sprintf("/v1/sandboxes/%s/endpoints/%d?use_server_proxy=false", id, port), nil)
 		if e := a.json(t)["endpoint"].(string); !regexp.MustCompile(form).MatchString(e) {
 			t.Errorf("port %d: %q", port, e)
