@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -48,6 +49,9 @@ type provisioner struct {
 	labels       map[string]string
 }
 
+// fillTimeout bounds the creation of the container that fills the volume, which copies a file of some megabytes.
+const fillTimeout = 30 * time.Second
+
 func (p provisioner) ensure(ctx context.Context) error {
 	if _, err := p.api.ImageInspect(ctx, p.tag); errdefs.IsNotFound(err) {
 		if err := p.importImage(ctx); err != nil {
@@ -56,8 +60,11 @@ func (p provisioner) ensure(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	// The engine copies what the image has at a mount point into a volume that is empty, when a container with both is created.
-	helper, err := p.api.ContainerCreate(ctx, &container.Config{Image: p.tag, Cmd: []string{Path}, Labels: p.labels}, &container.HostConfig{
+	// The engine copies what the image has at a mount point into a volume that is empty, when a container with both is created. A process
+	// that is told to end waits for the answer: what was made without one would stay until the next start.
+	filling, cancel := context.WithTimeout(context.WithoutCancel(ctx), fillTimeout)
+	defer cancel()
+	helper, err := p.api.ContainerCreate(filling, &container.Config{Image: p.tag, Cmd: []string{Path}, Labels: p.labels}, &container.HostConfig{
 		NetworkMode: "none",
 		Mounts: []mount.Mount{{Type: mount.TypeVolume, Source: p.volume, Target: Dir,
 			VolumeOptions: &mount.VolumeOptions{Labels: p.labels}}},
