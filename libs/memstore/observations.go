@@ -69,7 +69,7 @@ func (s *Store) SwapPort(ctx context.Context, p sandbox.PortSwap) (sandbox.Recor
 		}
 		fresh, ok := s.freePorts(p.Node, p.PortMin, p.PortMax, 1, st.now)
 		if !ok {
-			return noRoom(p.ID, []string{"node " + p.Node + ": " + sandbox.ShortPorts(1, p.PortMin, p.PortMax)})
+			return sandbox.ErrNoCapacity(p.ID, []string{"node " + p.Node + ": " + sandbox.ShortPorts(1, p.PortMin, p.PortMax)})
 		}
 		if err := r.SwapPort(p, fresh[0]); err != nil {
 			return err

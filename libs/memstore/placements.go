@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 )
 
@@ -68,17 +67,9 @@ func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Reco
 			out = s.put(st, r)
 			return nil
 		}
-		return noRoom(p.ID, short)
+		return sandbox.ErrNoCapacity(p.ID, short)
 	})
 	return out, err
-}
-
-func noRoom(id sandbox.ID, short []string) error {
-	text := "no node is available"
-	if len(short) > 0 {
-		text = "no node has room: " + strings.Join(short, "; ")
-	}
-	return fault.New(fault.Unavailable, text).WithCode(sandbox.ReasonNoCapacity).About(string(id))
 }
 
 // fit returns the ports to lease on a candidate, or what is short there.

@@ -134,7 +134,7 @@ func (s *Store) swapOnce(ctx context.Context, p sandbox.PortSwap) (r sandbox.Rec
 	case err != nil:
 		return r, false, err
 	case answer == answerPorts:
-		return r, false, noRoom(p.ID, []string{"node " + p.Node + ": " + sandbox.ShortPorts(1, p.PortMin, p.PortMax)})
+		return r, false, sandbox.ErrNoCapacity(p.ID, []string{"node " + p.Node + ": " + sandbox.ShortPorts(1, p.PortMin, p.PortMax)})
 	case answer != answerOK:
 		return r, true, nil
 	}

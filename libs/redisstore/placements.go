@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 )
 
@@ -77,7 +76,7 @@ func (s *Store) placeOnce(ctx context.Context, p sandbox.PlaceRequest) (out sand
 		}
 		short = append(short, "node "+c.Node+": "+why)
 	}
-	return out, false, noRoom(p.ID, short)
+	return out, false, sandbox.ErrNoCapacity(p.ID, short)
 }
 
 // unused is a field that no hash has. A command needs at least one field, and there may be no candidate.
@@ -176,14 +175,6 @@ func (s *Store) room(c *change, w roomFor) {
 		c.room = append(c.room, port)
 	}
 	c.room = append(c.room, flag)
-}
-
-func noRoom(id sandbox.ID, short []string) error {
-	text := "no node is available"
-	if len(short) > 0 {
-		text = "no node has room: " + strings.Join(short, "; ")
-	}
-	return fault.New(fault.Unavailable, text).WithCode(sandbox.ReasonNoCapacity).About(string(id))
 }
 
 // FailUnplaced implements sandbox.Placements.

@@ -3,6 +3,9 @@ package sandbox
 import (
 	"fmt"
 	"strconv"
+	"strings"
+
+	"opensandbox/libs/fault"
 )
 
 // This file is what stores say when a node has no room, so that all say the same.
@@ -51,4 +54,13 @@ func size(bytes int64) string {
 		}
 	}
 	return fmt.Sprintf("%d B", bytes)
+}
+
+// ErrNoCapacity returns the error of a placement for which no candidate fits. short says for each candidate what it lacks.
+func ErrNoCapacity(id ID, short []string) error {
+	text := "no node is available"
+	if len(short) > 0 {
+		text = "no node has room: " + strings.Join(short, "; ")
+	}
+	return fault.New(fault.Unavailable, text).WithCode(ReasonNoCapacity).About(string(id))
 }

@@ -63,7 +63,7 @@ func (s *Store) SwapPort(ctx context.Context, p sandbox.PortSwap) (sandbox.Recor
 			return err
 		}
 		if len(fresh) == 0 {
-			return noRoom(p.ID, []string{"node " + p.Node + ": " + sandbox.ShortPorts(1, p.PortMin, p.PortMax)})
+			return sandbox.ErrNoCapacity(p.ID, []string{"node " + p.Node + ": " + sandbox.ShortPorts(1, p.PortMin, p.PortMax)})
 		}
 		if err := r.SwapPort(p, fresh[0]); err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"strings"
 
-	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 )
 
@@ -61,7 +60,7 @@ func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Reco
 			}
 			return t.take(r)
 		}
-		return noRoom(p.ID, short)
+		return sandbox.ErrNoCapacity(p.ID, short)
 	})
 }
 
@@ -94,14 +93,6 @@ func (t *tx) take(r *sandbox.Record) error {
 		}
 	}
 	return nil
-}
-
-func noRoom(id sandbox.ID, short []string) error {
-	text := "no node is available"
-	if len(short) > 0 {
-		text = "no node has room: " + strings.Join(short, "; ")
-	}
-	return fault.New(fault.Unavailable, text).WithCode(sandbox.ReasonNoCapacity).About(string(id))
 }
 
 // fit returns the ports to lease on a candidate, or what is short there.

@@ -12,9 +12,9 @@ import (
 // Ports inside a sandbox, those of OpenSandbox 1.1.1.
 const (
 	// ExecdPort is where the daemon in each sandbox listens.
-	ExecdPort = 44772
+	ExecdPort = sandbox.ExecdPort
 	// AppPort has a port of the node of its own; all others are reached through the daemon.
-	AppPort = 8080
+	AppPort = sandbox.AppPort
 )
 
 // TokenHeader is the header that carries the access token of a sandbox's daemon.

@@ -13,7 +13,7 @@ import (
 )
 
 // ExecdPort is where the daemon in each sandbox listens, in OpenSandbox 1.1.1. It forwards to every other port of the sandbox.
-const ExecdPort = 44772
+const ExecdPort = sandbox.ExecdPort
 
 // CodeNotReady is the wire code of a sandbox that exists and cannot be reached now.
 const CodeNotReady = "INGRESS::SANDBOX_NOT_READY"

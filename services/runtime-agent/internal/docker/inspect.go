@@ -18,7 +18,7 @@ import (
 )
 
 // daemonPort is where the daemon in each sandbox listens (OpenSandbox 1.1.1).
-const daemonPort = 44772
+const daemonPort = sandbox.ExecdPort
 
 // Inspect looks at the container with the name of the sandbox. One that is not ours is none.
 func (e *Engine) Inspect(ctx context.Context, id sandbox.ID) (executor.Instance, error) {
