@@ -32,6 +32,8 @@ type Program struct {
 	Check func(settings.Settings) error
 	// Run does the work until ctx ends. It logs settings.Settings.Warnings. It returns nil or the context's error after an orderly end.
 	Run func(ctx context.Context, s settings.Settings) error
+	// Answers are flags of OpenSandbox 1.1.1 that do nothing here, each with what to do instead. Using one is an error.
+	Answers map[string]string
 	// Commands are what it does instead when its first argument is the name of one; most programs have none.
 	Commands []Command
 }
@@ -45,10 +47,16 @@ type System struct {
 	// Names are the variables that are set, to warn of misspelt ones; it may be nil.
 	Names          []string
 	Stdout, Stderr io.Writer
+	// Stdin is asked if Terminal says that somebody sits there.
+	Stdin    io.Reader
+	Terminal bool
 }
 
 // Run does what the arguments ask for and returns the exit code.
 func Run(ctx context.Context, p Program, sys System) int {
+	if isCompletion(sys.Args) {
+		return complete(ctx, p, sys)
+	}
 	c := command{p, sys}
 	f, err := parse(p, sys.Args)
 	switch {
@@ -56,7 +64,9 @@ func Run(ctx context.Context, p Program, sys System) int {
 		return c.print(usage(p))
 	case err != nil:
 		c.complain(err)
-		fmt.Fprint(sys.Stderr, "\n", usage(p))
+		if _, answered := errors.AsType[misused](err); !answered {
+			fmt.Fprint(sys.Stderr, "\n", usage(p))
+		}
 		return ExitUsage
 	}
 	if f.command != nil {
@@ -80,17 +90,25 @@ type command struct {
 	System
 }
 
-// read returns the configuration after all checks.
-func (c command) read(path string) (settings.Settings, error) {
-	s, err := settings.Read(settings.Options{Process: c.Process, Path: path, Lookup: c.Lookup, Names: c.Names})
-	if err == nil && c.Check != nil {
-		err = c.Check(s)
+// startable refuses a valid configuration that the process would not start with.
+func (c command) startable(s settings.Settings) error {
+	if err := s.Available(); err != nil {
+		return err
 	}
-	return s, err
+	if c.Check != nil {
+		return c.Check(s)
+	}
+	return nil
 }
 
 func (c command) run(ctx context.Context, path string) int {
-	s, err := c.read(path)
+	s, err := settings.Read(settings.Options{Process: c.Process, Path: path, Lookup: c.Lookup, Names: c.Names})
+	if err == nil {
+		err = c.startable(s)
+	}
+	if keyless, ok := errors.AsType[settings.NoKeyError](err); ok && c.Terminal && c.confirm(ctx, keyless) {
+		s.Warnings, err = append(s.Warnings, s.KeylessWarning()), nil
+	}
 	if err != nil {
 		c.complain(err)
 		return ExitFailed
@@ -102,12 +120,17 @@ func (c command) run(ctx context.Context, path string) int {
 	return ExitOK
 }
 
+// checkConfig says what is wrong with the file and the environment. That the process would not start with them is no mistake in them: the
+// key may come with the start.
 func (c command) checkConfig(path string) int {
-	s, err := c.read(path)
+	s, err := settings.Read(settings.Options{Process: c.Process, Path: path, Lookup: c.Lookup, Names: c.Names})
 	c.warn(s.Warnings)
 	if err != nil {
 		c.complain(err)
 		return ExitInvalid
+	}
+	if err := c.startable(s); err != nil {
+		c.warn([]string{"would not start: " + err.Error()})
 	}
 	return c.print("configuration is valid\n")
 }
@@ -142,8 +165,12 @@ func (c command) warn(warnings []string) {
 	}
 }
 
-// complain writes an error; one of several lines gets its own lines below a count.
+// complain writes an error; one that was told belongs on standard output. One of several lines gets its own lines below a count.
 func (c command) complain(err error) {
+	if t, ok := errors.AsType[told](err); ok {
+		fmt.Fprintf(c.Stdout, "%s: %v\n", c.Process, t.error)
+		return
+	}
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) == 1 {
 		fmt.Fprintf(c.Stderr, "%s: %s\n", c.Process, lines[0])

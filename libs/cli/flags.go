@@ -20,6 +20,7 @@ type choice struct {
 	command *Command
 	operand string
 	yes     bool
+	flags   map[string]string
 }
 
 // actions are the flags that exclude each other.
@@ -29,12 +30,6 @@ var errHelp = errors.New("help")
 
 // parse reads the arguments. Its errors repeat names of flags but no other argument, which may be a secret in the wrong place.
 func parse(p Program, args []string) (choice, error) {
-	if cmd, err := find(p, args); cmd != nil || err != nil {
-		if err != nil {
-			return choice{}, err
-		}
-		return parseCommand(cmd, args[1:])
-	}
 	set := flag.NewFlagSet(string(p.Process), flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	path := set.String("config", "", "")
@@ -42,14 +37,18 @@ func parse(p Program, args []string) (choice, error) {
 	for _, name := range actions {
 		wanted[name] = set.Bool(name, false, "")
 	}
-	if err := set.Parse(args); err != nil {
-		return choice{}, flagError(err, append([]string{"config", "help"}, actions...))
+	known := append([]string{"config", "help"}, actions...)
+	for name := range p.Answers {
+		wanted[name] = set.Bool(name, false, "")
+		known = append(known, name)
 	}
-	switch {
-	case set.NArg() > 0 && len(p.Commands) > 0:
-		return choice{}, errors.New("unexpected argument: a command comes before its flags")
-	case set.NArg() > 0:
-		return choice{}, errors.New("unexpected argument: there are only flags")
+	if err := set.Parse(args); err != nil {
+		return choice{}, flagError(err, known)
+	}
+	for name, answer := range p.Answers {
+		if *wanted[name] {
+			return choice{}, misused("--" + name + ": " + answer)
+		}
 	}
 	c := choice{path: *path}
 	for _, name := range actions {
@@ -61,7 +60,17 @@ func parse(p Program, args []string) (choice, error) {
 		}
 		c.action = name
 	}
-	return c, emptyPath(set, *path)
+	if err := emptyPath(set, *path); err != nil || set.NArg() == 0 {
+		return c, err
+	}
+	if c.action != "" {
+		return choice{}, fmt.Errorf("unexpected argument: --%s takes none", c.action)
+	}
+	cmd, err := find(p, set.Arg(0))
+	if err != nil {
+		return choice{}, err
+	}
+	return parseCommand(cmd, c.path, set.Args()[1:])
 }
 
 // emptyPath refuses --config "": a script's variable that is not set must not mean the default.
@@ -89,7 +98,10 @@ func flagError(err error, known []string) error {
 		return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, near)
 	}
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
-		return fmt.Errorf("--%s needs a path", name)
+		if name != "config" {
+			return fmt.Errorf("--%s needs a value", name)
+		}
+		return errors.New("--config needs a path")
 	}
 	for _, name := range known {
 		if strings.Contains(text, "for -"+name+":") {
@@ -114,6 +126,6 @@ func usage(p Program) string {
 %[5]s
 Environment: each key of the file has a variable that goes over it, such as %[3]s for server.port.
 OPENSANDBOX_INSECURE_SERVER=YES allows to serve without an API key; DOCKER_HOST and the other variables of Docker's clients name
-the engine. A first SIGTERM or SIGINT stops in order, a second one at once.
+the engine. A first SIGTERM or SIGINT stops in order, a second one at once; SIGHUP opens log files again.
 `, p.Process, p.About, conf.VariableOf("server.port"), forms, commands)
 }

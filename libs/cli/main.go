@@ -7,12 +7,15 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mattn/go-isatty"
 )
 
 // Main is all that the main function of a process needs: it runs p with the arguments, the environment and the signals of this process,
 // and exits.
 func Main(p Program) {
-	os.Exit(withSignals(p, System{Args: os.Args[1:], Lookup: os.LookupEnv, Names: variableNames(os.Environ()), Stdout: os.Stdout, Stderr: os.Stderr}))
+	os.Exit(withSignals(p, System{Args: os.Args[1:], Lookup: os.LookupEnv, Names: variableNames(os.Environ()), Stdout: os.Stdout, Stderr: os.Stderr,
+		Stdin: os.Stdin, Terminal: isatty.IsTerminal(os.Stdin.Fd())}))
 }
 
 // withSignals ends the context of p at the first SIGTERM or SIGINT, and the process at the second.

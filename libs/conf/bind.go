@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,6 +107,47 @@ func Seconds(name string, to *time.Duration, low, high int) Key {
 	return k
 }
 
+// Float binds a number that is at least low, or above it. Whole numbers and numbers in quotes are taken, as OpenSandbox 1.1.1 does.
+func Float(name string, to *float64, low float64, above bool) Key {
+	allowed := fmt.Sprintf("at least %g", low)
+	if above {
+		allowed = fmt.Sprintf("above %g", low)
+	}
+	return Key{Name: name, Allowed: allowed, Get: func() any { return *to }, Bind: func(v any) error {
+		f, ok := number(v)
+		if !ok || f < low || above && f == low || f > MaxFloat {
+			return fmt.Errorf("expected a number %s", allowed)
+		}
+		*to = f
+		return nil
+	}}
+}
+
+// MaxFloat bounds what Float takes: as seconds it still fits a time.Duration.
+const MaxFloat = 1e9
+
+// number reads a number of TOML; NaN is none.
+func number(v any) (float64, bool) {
+	switch x := v.(type) {
+	case float64:
+		return x, !math.IsNaN(x)
+	case int64:
+		return float64(x), true
+	case string:
+		f, err := strconv.ParseFloat(strings.TrimSpace(x), 64)
+		return f, err == nil && !math.IsNaN(f)
+	}
+	return 0, false
+}
+
+// FloatSeconds binds a number of seconds that may have a fraction; see Float.
+func FloatSeconds(name string, to *time.Duration, low float64, above bool) Key {
+	var f float64
+	k := Float(name, &f, low, above).Then(func() error { *to = time.Duration(f * float64(time.Second)); return nil })
+	k.Get = func() any { return to.Seconds() }
+	return k
+}
+
 // Strings binds an array of texts; in a variable they are separated by commas.
 func Strings(name string, to *[]string) Key {
 	return Key{Name: name, Allowed: "array of texts", Get: func() any { return *to }, Parse: parseList, Bind: func(v any) error {
@@ -159,6 +201,22 @@ func Texts(name string, to *map[string]string, check func(name, value string) er
 		*to = out
 		return nil
 	}}
+}
+
+// HiddenTexts binds a table of texts whose values may be secrets: neither errors nor Print show them.
+func HiddenTexts(name string, to *SecretTexts, check func(name, value string) error) Key {
+	k := Texts(name, (*map[string]string)(to), func(name, value string) error {
+		if value == Mask {
+			return errors.New("this is the mask of a printed configuration; put the secret itself here")
+		}
+		if check != nil {
+			return check(name, value)
+		}
+		return nil
+	})
+	k.Secret = true
+	k.Get = func() any { return to.masked() }
+	return k
 }
 
 func parsePairs(text string) (any, error) {

@@ -26,10 +26,15 @@ type Key struct {
 	Blank bool
 	// Note, if not empty, is reported as a warning when the key is set, such as "has no effect yet".
 	Note string
+	// Remark is what the documentation adds to About; unlike Note, it warns nobody.
+	Remark string
 	// Secret keeps the value out of errors and of what Print writes.
 	Secret bool
 	// Table makes the whole table below Name the value.
 	Table bool
+
+	// Optional names the table around the key whose mere presence has a meaning: Print leaves its keys out unless it is there.
+	Optional string
 
 	// Allowed says in a few words which values are taken.
 	Allowed string
@@ -49,7 +54,8 @@ func VariableOf(name string) string {
 	return VariablePrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(name))
 }
 
-func (k Key) variable() string {
+// EnvironmentVariable is the name of the variable that goes over the key.
+func (k Key) EnvironmentVariable() string {
 	if k.Variable != "" {
 		return k.Variable
 	}
@@ -64,6 +70,12 @@ func (k Key) Describe(about string, usedBy ...string) Key {
 
 // Warn adds a note.
 func (k Key) Warn(note string) Key { k.Note = note; return k }
+
+// Mark adds a remark for the documentation.
+func (k Key) Mark(remark string) Key { k.Remark = remark; return k }
+
+// Within names the table whose mere presence has a meaning.
+func (k Key) Within(table string) Key { k.Optional = table; return k }
 
 // OrBlank makes an empty variable a value.
 func (k Key) OrBlank() Key { k.Blank = true; return k }

@@ -34,6 +34,7 @@ type Loaded struct {
 	table    map[string]*Key
 	path     string
 	origins  map[string]string
+	tables   map[string]bool
 	mistakes []error
 	parsed   bool
 }
@@ -41,7 +42,7 @@ type Loaded struct {
 // Load binds values to keys, first those of the file, then those of the environment. The error joins one line for each mistake. The
 // result is never nil, and holds what could be read in spite of mistakes.
 func Load(in Input, keys []Key) (*Loaded, error) {
-	l := &Loaded{keys: keys, table: make(map[string]*Key, len(keys)), path: in.Path, origins: map[string]string{}}
+	l := &Loaded{keys: keys, table: make(map[string]*Key, len(keys)), path: in.Path, origins: map[string]string{}, tables: map[string]bool{}}
 	for i := range keys {
 		l.table[keys[i].Name] = &keys[i]
 	}
@@ -64,12 +65,33 @@ func (l *Loaded) Parsed() bool { return l.parsed }
 // Set reports whether file or environment gave the key a value.
 func (l *Loaded) Set(name string) bool { return l.origins[name] != "" }
 
+// Present reports whether the file has a table of this name, even an empty one, or any key below it has a value.
+func (l *Loaded) Present(table string) bool { return l.tables[table] || l.SetBelow(table) }
+
+// SetBelow reports whether any key below the table has a value.
+func (l *Loaded) SetBelow(table string) bool {
+	for name := range l.origins {
+		if strings.HasPrefix(name, table+".") {
+			return true
+		}
+	}
+	return false
+}
+
 // Origin says where the value of a key came from: "file", the name of a variable, or "default".
 func (l *Loaded) Origin(name string) string {
 	if o := l.origins[name]; o != "" {
 		return o
 	}
 	return byDefault
+}
+
+// TableMistake is an error about a whole table.
+func (l *Loaded) TableMistake(table, problem string) error {
+	if !l.tables[table] {
+		return fmt.Errorf("[%s]: %s", table, problem)
+	}
+	return fmt.Errorf("%s[%s]: %s", l.prefix(), table, problem)
 }
 
 // Mistake is an error about a key that has been bound, for checks that look at more than one. It names origin and present value.
@@ -83,9 +105,9 @@ func (l *Loaded) Mistake(name, problem string) error {
 	case byDefault:
 		return fmt.Errorf("%s: %s", name, problem)
 	case fromFile:
-		return fmt.Errorf("%s%s = %s: %s", l.prefix(), name, display(value), problem)
+		return fmt.Errorf("%s%s = %s: %s", l.prefix(), name, shown(key, value), problem)
 	default:
-		return fmt.Errorf("%s = %s: %s", o, display(value), problem)
+		return fmt.Errorf("%s = %s: %s", o, shown(key, value), problem)
 	}
 }
 
@@ -113,6 +135,7 @@ func (l *Loaded) walk(prefix string, doc map[string]any) {
 		case key != nil && (key.Table || !isTable):
 			l.bind(key, value, fromFile, l.prefix()+path)
 		case isTable && l.known(path+"."):
+			l.tables[path] = true
 			l.walk(path+".", sub)
 		case key != nil:
 			l.mistakes = append(l.mistakes, fmt.Errorf("%s%s: is a table; expected a single value", l.prefix(), path))

@@ -21,10 +21,11 @@ func (l *Loaded) Print(w io.Writer) error {
 		source = fmt.Sprintf("%q", l.path)
 	}
 	fmt.Fprintf(out, "# configuration file: %s\n", source)
-	for _, section := range sections(l.keys) {
+	keys := slices.DeleteFunc(slices.Clone(l.keys), func(k Key) bool { return k.Get == nil || k.Optional != "" && !l.Present(k.Optional) })
+	for _, section := range Sections(keys) {
 		fmt.Fprintf(out, "\n[%s]\n", section)
-		for i := range l.keys {
-			if key := &l.keys[i]; key.Get != nil && sectionOf(key.Name) == section {
+		for i := range keys {
+			if key := &keys[i]; SectionOf(key.Name) == section {
 				if err := l.printKey(out, key); err != nil {
 					return err
 				}
@@ -40,7 +41,7 @@ func (l *Loaded) printKey(w io.Writer, key *Key) error {
 		_, err := fmt.Fprintf(w, "# %s is not set\n", name)
 		return err
 	}
-	text, err := literal(value)
+	text, err := Literal(value)
 	if err != nil {
 		return fmt.Errorf("print %s: %w", key.Name, err)
 	}
@@ -61,11 +62,14 @@ func unset(value any) bool {
 	return reflect.ValueOf(value).IsZero()
 }
 
-// literal writes a value as TOML on one line.
-func literal(value any) (string, error) {
+// Literal writes a value of Key.Get as TOML on one line.
+func Literal(value any) (string, error) {
 	table, ok := value.(map[string]string)
 	if !ok {
 		return pair("v", value, "v = ")
+	}
+	if len(table) == 0 {
+		return "{}", nil
 	}
 	parts := make([]string, 0, len(table))
 	for _, name := range slices.Sorted(maps.Keys(table)) {
@@ -87,18 +91,19 @@ func pair(name string, value any, without string) (string, error) {
 	return strings.TrimPrefix(strings.TrimSpace(string(b)), without), nil
 }
 
-// sections are the tables of the keys that have values, in the order of the keys.
-func sections(keys []Key) []string {
+// Sections are the tables of the keys that have values, in the order of the keys.
+func Sections(keys []Key) []string {
 	var all []string
 	for i := range keys {
-		if s := sectionOf(keys[i].Name); keys[i].Get != nil && !slices.Contains(all, s) {
+		if s := SectionOf(keys[i].Name); keys[i].Get != nil && !slices.Contains(all, s) {
 			all = append(all, s)
 		}
 	}
 	return all
 }
 
-func sectionOf(name string) string {
+// SectionOf returns the table of a key: docker of docker.host_ip.
+func SectionOf(name string) string {
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
 		return name[:i]
 	}

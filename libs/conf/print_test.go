@@ -80,6 +80,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		Map    map[string]conf.Secret
 		Ptr    *conf.Secret
 	}{secret, secret, []conf.Secret{secret}, map[string]conf.Secret{"a": secret}, &secret}
+	texts := struct{ Texts conf.SecretTexts }{conf.SecretTexts{"NAME": "hunter2"}}
 	var out strings.Builder
 	for verb := rune('!'); verb <= '~'; verb++ {
 		for _, flags := range []string{"%", "%+", "%#", "%-9.3", "% ", "%09"} {
@@ -88,17 +89,23 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			fmt.Fprintf(&out, flags+string(verb), &s)
 		}
 	}
-	fmt.Fprint(&out, secret, s, s.hidden)
+	fmt.Fprint(&out, secret, s, s.hidden, texts)
+	fmt.Fprintf(&out, "%v %+v %#v %s %q %x", texts, texts, texts, texts, texts, texts)
 	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
-		slog.New(h).Info("m", "a", secret, "b", s, "c", &s, slog.Group("g", "d", secret))
+		slog.New(h).Info("m", "t", texts, "u", texts.Texts, "a", secret, "b", s, "c", &s, slog.Group("g", "d", secret))
 	}
 	for _, encode := range []func(any) ([]byte, error){json.Marshal, toml.Marshal} {
-		b, err := encode(map[string]any{"a": secret, "b": s.List, "c": s.Map})
+		b, err := encode(map[string]any{"a": secret, "b": s.List, "c": s.Map, "d": s.Ptr})
 		if err != nil {
 			t.Fatal(err)
 		}
 		out.Write(b)
 	}
+	b, err := json.Marshal(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Write(b)
 	var raw bytes.Buffer
 	if err := gob.NewEncoder(&raw).Encode(s.Key); err == nil {
 		out.Write(raw.Bytes())

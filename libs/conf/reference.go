@@ -17,8 +17,10 @@ func Reference(keys []Key) string {
 		if k.Variable != "" {
 			about += "; variable `" + k.Variable + "`"
 		}
-		if k.Note != "" {
-			about += " *(" + k.Note + ")*"
+		for _, remark := range []string{k.Note, k.Remark} {
+			if remark != "" {
+				about += " *(" + remark + ")*"
+			}
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Name, defaultOf(k), cell(k.Allowed), strings.Join(k.UsedBy, ", "), cell(about))
 	}
@@ -37,7 +39,7 @@ func defaultOf(k Key) string {
 		if v != "" {
 			return "`" + cell(v) + "`"
 		}
-	case bool, int64:
+	case bool, int64, float64:
 		return fmt.Sprint(v)
 	}
 	return "–"

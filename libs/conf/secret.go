@@ -2,9 +2,11 @@ package conf
 
 import (
 	"crypto/subtle"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 )
 
 // Mask is what stands for a secret wherever one would be printed.
@@ -54,3 +56,23 @@ func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + Mask + `"`),
 
 // LogValue hides the text from slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(Mask) }
+
+// SecretTexts are texts by name whose values are hidden in fmt, JSON and slog, as those of Secret are. To print the names is fine.
+type SecretTexts map[string]string
+
+// Format hides the values in every verb.
+func (t SecretTexts) Format(f fmt.State, _ rune) { fmt.Fprint(f, t.masked()) }
+
+// MarshalJSON hides the values.
+func (t SecretTexts) MarshalJSON() ([]byte, error) { return json.Marshal(t.masked()) }
+
+// LogValue hides the values from slog.
+func (t SecretTexts) LogValue() slog.Value { return slog.AnyValue(t.masked()) }
+
+func (t SecretTexts) masked() map[string]string {
+	masked := maps.Clone(map[string]string(t))
+	for name := range masked {
+		masked[name] = Mask
+	}
+	return masked
+}

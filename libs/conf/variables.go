@@ -12,7 +12,7 @@ func (l *Loaded) variables(in Input) {
 	byVariable := make(map[string]bool, len(l.keys))
 	for i := range l.keys {
 		key := &l.keys[i]
-		name := key.variable()
+		name := key.EnvironmentVariable()
 		byVariable[name] = true
 		text, ok := in.Lookup(name)
 		if !ok || text == "" && !key.Blank {
@@ -60,8 +60,8 @@ func (l *Loaded) stray(name string, lookup func(string) (string, bool)) {
 	known := make([]string, 0, len(l.keys))
 	for i := range l.keys {
 		key := &l.keys[i]
-		known = append(known, strings.TrimPrefix(key.variable(), VariablePrefix))
-		if key.Table && key.Get == nil && key.Note == "" && strings.HasPrefix(name, key.variable()+"_") {
+		known = append(known, strings.TrimPrefix(key.EnvironmentVariable(), VariablePrefix))
+		if key.Table && key.Get == nil && key.Note == "" && strings.HasPrefix(name, key.EnvironmentVariable()+"_") {
 			if err := key.Bind(text); err != nil {
 				l.mistakes = append(l.mistakes, fmt.Errorf("%s = %s: %w", name, Mask, err))
 			}

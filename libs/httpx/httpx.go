@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +41,8 @@ type Config struct {
 	Linger time.Duration
 	// Grace is how long requests in progress may take after that.
 	Grace time.Duration
+	// Backlog is how many connections may wait to be taken; the kernel bounds it. 0 leaves it to the system.
+	Backlog int
 }
 
 // Listen takes the address. The server answers nothing until Run.
@@ -49,10 +52,31 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Address, err)
 	}
+	if err := setBacklog(l, cfg.Backlog); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("backlog of %s: %w", cfg.Address, err)
+	}
 	return &Server{
 		listener: l, leaving: make(chan struct{}), draining: make(chan struct{}), linger: cfg.Linger, grace: cfg.Grace,
 		http: &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: cfg.KeepAlive, MaxHeaderBytes: maxHeaderBytes},
 	}, nil
+}
+
+// setBacklog says listen a second time: package net takes no number, and the kernel takes the latest.
+func setBacklog(l net.Listener, backlog int) error {
+	tcp, ok := l.(*net.TCPListener)
+	if !ok || backlog <= 0 {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = syscall.Listen(int(fd), backlog) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 // Addr returns the address that was taken.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -28,6 +29,10 @@ type Process struct {
 	Settings settings.Settings
 	// Installation has no key in a process that was given none, because it neither makes nor checks tokens.
 	Installation installation.Installation
+	// Access takes one line for each request; nil unless the log goes to files.
+	Access *slog.Logger
+
+	files logFiles
 }
 
 // Options are what surrounds a process.
@@ -45,10 +50,20 @@ func Open(ctx context.Context, s settings.Settings, o Options) (*Process, error)
 	if err != nil {
 		return nil, err
 	}
+	files, err := openLogs(s, o.Stderr)
+	if err != nil {
+		return nil, err
+	}
 	t, err := telemetry.New(ctx, telemetry.Config{
-		Service: o.Name, Version: o.Version, LogTo: o.Stderr, Level: s.Log.Level, Format: s.Log.Format, RequestID: httpx.RequestID, Lookup: o.Lookup,
+		Service: o.Name, Version: o.Version, LogTo: files.log, Level: s.Log.Level, Format: s.Log.Format, RequestID: httpx.RequestID, Lookup: o.Lookup,
 	})
 	if err != nil {
+		files.close()
+		return nil, err
+	}
+	access, err := files.access(s)
+	if err != nil {
+		files.close()
 		return nil, err
 	}
 	// The Redis client has one logger for the whole process, which would write plain text to standard error.
@@ -56,7 +71,8 @@ func Open(ctx context.Context, s settings.Settings, o Options) (*Process, error)
 	for _, w := range s.Warnings {
 		t.Log.WarnContext(ctx, w)
 	}
-	return &Process{Telemetry: t, Settings: s, Installation: inst}, nil
+	files.follow(t.Log)
+	return &Process{Telemetry: t, Settings: s, Installation: inst, Access: access, files: files}, nil
 }
 
 // open returns the installation: that of the shared secret where processes share a store, else the one in the data directory.
@@ -67,11 +83,12 @@ func open(s settings.Settings) (installation.Installation, error) {
 	return installation.Open(filepath.Dir(s.Store.Path), s.Store.Path, s.Server.Installation)
 }
 
-// Close sends what telemetry still holds back.
+// Close sends what telemetry still holds back, and closes the log files.
 func (p *Process) Close(ctx context.Context) {
 	if err := p.Shutdown(ctx); err != nil {
 		p.Log.WarnContext(ctx, "telemetry was not ended in order", "error", err)
 	}
+	p.files.close()
 }
 
 // client connects to a Redis under a name that its list of clients shows.
@@ -122,7 +139,7 @@ func (p *Process) AddAdmin(ctx context.Context, g *lifecycle.Group, ready func()
 	if s.AdminListen == "" {
 		return nil
 	}
-	cfg := httpx.Config{Address: s.AdminListen, KeepAlive: s.KeepAlive, Grace: time.Second}
+	cfg := httpx.Config{Address: s.AdminListen, KeepAlive: s.KeepAlive, Grace: time.Second, Backlog: s.Backlog}
 	admin, err := httpx.Listen(ctx, cfg)
 	if errors.Is(err, syscall.EADDRINUSE) && p.Settings.Origin("server.admin_listen") == "default" {
 		cfg.Address = "127.0.0.1:0"

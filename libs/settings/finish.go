@@ -39,6 +39,7 @@ func finish(s *Settings) error {
 	if l.Set("scheduler.max_sandboxes") && l.Set("agent.max_sandboxes") {
 		refuse("agent.max_sandboxes", "scheduler.max_sandboxes is the old name of the same key; keep this one")
 	}
+	mistakes = append(mistakes, checkKubernetes(s), checkIngress(s), checkEgress(s), checkSecureRuntime(s), checkTenants(s))
 	mistakes = append(mistakes, split(s)...)
 	return errors.Join(append(mistakes, clashes(s)...)...)
 }
@@ -127,8 +128,16 @@ func advice(s *Settings) []string {
 		out = append(out, "no configuration file: Docker, bridge network, listening on 127.0.0.1 only; see --config")
 	case s.Path == "" && s.process == ProcessRouter && !l.Set("router.listen"):
 		out = append(out, "no configuration file: listening on 127.0.0.1 only; see --config")
-	case s.Path != "" && (s.process == ProcessServer || s.process == ProcessAgent) && !l.Set("docker.network_mode"):
+	case s.Path != "" && s.Runtime.Type == RuntimeDocker && (s.process == ProcessServer || s.process == ProcessAgent) && !l.Set("docker.network_mode"):
 		out = append(out, `docker.network_mode is not set: using "bridge" (OpenSandbox 1.1.1 used "host")`)
+	}
+	if serves && s.Insecure && !s.hasKey() {
+		out = append(out, s.KeylessWarning())
+	}
+	for _, table := range idleTables {
+		if l.SetBelow(table) {
+			out = append(out, "["+table+"]: "+notYet)
+		}
 	}
 	if s.Store.Type == StoreSQLite {
 		for _, key := range []string{"store.redis_url", "store.durable"} {

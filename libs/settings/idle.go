@@ -1,47 +1,51 @@
 package settings
 
-import "opensandbox/libs/conf"
+import (
+	"errors"
+	"fmt"
 
-// acceptedKeys are keys of OpenSandbox 1.1.1 without an effect here.
+	"opensandbox/libs/conf"
+)
+
+// acceptedKeys are keys of OpenSandbox 1.1.1 that mean nothing to this server. Their values are checked all the same: a mistake in a file
+// that goes back to the other server one day is worth a word.
 func acceptedKeys() []conf.Key {
-	var runtime, source string
+	var threads, smallest, largest int
+	var loop, parser, dsn string
+	var connect, wait, recovery float64
 	table := []conf.Key{
-		only(conf.String("runtime.type", &runtime, nil), "docker", `only "docker" is available yet`),
-		only(conf.String("runtime.execd_source", &source, nil), "builtin", `only "builtin" is available yet`),
-		conf.Ignored("runtime.execd_image", "has no effect: the daemon is built in"),
-		conf.Ignored("runtime.execd_run_as_init", "has no effect: the daemon is always the first process"),
+		conf.Int("server.thread_pool_size", &threads, 1, 1<<20).Warn(nothing),
+		conf.Enum("server.loop", &loop, "auto", "uvloop", "asyncio").Warn(nothing),
+		conf.Enum("server.http", &parser, "auto", "httptools", "h11").Warn(nothing),
+		conf.String("store.postgresql.dsn", &dsn, nil).Conceal().Warn(noPostgres),
+		conf.Int("store.postgresql.min_pool_size", &smallest, 0, 1<<20).Warn(noPostgres),
+		conf.Int("store.postgresql.max_pool_size", &largest, 1, 1<<20).Warn(noPostgres),
+		conf.Float("store.postgresql.connect_timeout_seconds", &connect, 1, false).Warn(noPostgres),
+		conf.Float("store.postgresql.pool_timeout_seconds", &wait, 0, true).Warn(noPostgres),
+		conf.Float("store.postgresql.snapshot_recovery_interval_seconds", &recovery, 0, true).Warn(noPostgres),
 	}
-	table[0].Get, table[1].Get = nil, nil
-	for _, name := range []string{"server.backlog", "server.thread_pool_size", "server.loop", "server.http"} {
-		table = append(table, conf.Ignored(name, nothing))
-	}
-	for _, name := range []string{
-		"proxy", "egress", "storage", "otel", "secure_runtime.k8s_runtime_class",
-		"log.file_enabled", "log.file_path", "log.access_file_path", "log.file_max_bytes", "log.file_backup_count",
-	} {
-		table = append(table, conf.Ignored(name, notYet))
+	for i := range table {
+		table[i].Get = nil
 	}
 	return table
 }
 
-// refusedKeys are keys of OpenSandbox 1.1.1 whose loss would leave sandboxes less protected than the operator believes.
-func refusedKeys() []conf.Key {
-	return []conf.Key{
-		conf.Refused("docker.apparmor_profile", "AppArmor profiles are not supported yet; remove the key to start without one"),
-		conf.Refused("docker.seccomp_profile", "seccomp profiles are not supported yet; remove the key to start with the engine's own"),
-		conf.Refused("docker.sandbox_env", "variables for all sandboxes are not supported yet").Conceal(),
-		conf.Refused("docker.sandbox_binds", "binds for all sandboxes are not supported yet"),
-		conf.Refused("store.postgresql", `PostgreSQL is not supported; store.type is "sqlite" or "redis"`).Conceal(),
-		conf.Refused("store.postgresql.dsn", `PostgreSQL is not supported; store.type is "sqlite" or "redis"`).Conceal(),
-		conf.Refused("tenants", "tenants are not supported yet; without them every key holder sees every sandbox").Conceal(),
-		conf.Refused("secure_runtime.type", "secure runtimes are not supported yet; sandboxes would run without the isolation that is asked for"),
-		conf.Refused("secure_runtime.docker_runtime", "secure runtimes are not supported yet"),
-		conf.Refused("ingress.mode", `only "direct" is available yet`, "direct"),
-		conf.Refused("ingress.secure_access", "secure access is not supported yet").Conceal(),
-		conf.Refused("ingress.secure_access.keys", "secure access is not supported yet").Conceal().FromVariable("OPENSANDBOX_SECURE_ACCESS_KEYS"),
-		conf.Refused("ingress.secure_access.active_key", "secure access is not supported yet").Conceal().FromVariable("OPENSANDBOX_SECURE_ACCESS_ACTIVE_KEY"),
-		conf.Refused("ingress.gateway", "gateways are not supported yet"),
-		conf.Refused("kubernetes", `does not go together with runtime.type = "docker"`),
-		conf.Refused("agent_sandbox", `does not go together with runtime.type = "docker"`),
+const noPostgres = `has no effect: store.type is "sqlite" or "redis"`
+
+// meaningless are variables that OpenSandbox 1.1.1 reads and this server does not, with the reason.
+var meaningless = []struct{ name, why string }{
+	{"FORWARDED_ALLOW_IPS", "has no effect: the address of a client is that of its connection"},
+	{"SANDBOX_TENANTS_CONFIG_PATH", "has no effect: tenants are not available yet"},
+	{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "has no effect: metrics are read at server.admin_listen"},
+}
+
+// idleTables are sections that are checked and have no effect yet.
+var idleTables = []string{"egress", "otel"}
+
+// Available refuses what is a valid configuration and cannot be run yet.
+func (s Settings) Available() error {
+	if s.Runtime.Type != RuntimeDocker {
+		return errors.New(s.loaded.Mistake("runtime.type", fmt.Sprintf("is valid, but not available yet: %s runs sandboxes on Docker only", s.process)).Error())
 	}
+	return nil
 }

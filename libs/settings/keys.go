@@ -32,8 +32,9 @@ const ours = "*ours:* "
 
 // keys is the table of all keys: those of OpenSandbox 1.1.1, and our own.
 func keys(s *Settings, home string) []conf.Key {
-	return slices.Concat(serverKeys(s), logKeys(s), dockerKeys(s), storeKeys(s, home), schedulerKeys(s), agentKeys(s, home),
-		routerKeys(s), renewKeys(s), internalKeys(s), acceptedKeys(), refusedKeys())
+	return slices.Concat(serverKeys(s), logKeys(s, home), runtimeKeys(s), dockerKeys(s, home), storageKeys(s), storeKeys(s, home), proxyKeys(s), ingressKeys(s),
+		renewKeys(s), egressKeys(s), secureRuntimeKeys(s), tenantKeys(s), otelKeys(s), routerKeys(s), schedulerKeys(s), agentKeys(s, home), internalKeys(s),
+		kubernetesKeys(s, home), acceptedKeys())
 }
 
 func serverKeys(s *Settings) []conf.Key {
@@ -47,6 +48,7 @@ func serverKeys(s *Settings) []conf.Key {
 		conf.Seconds("server.timeout_keep_alive", &v.KeepAlive, 1, 1<<20).Describe("seconds that an idle connection is kept", api, agent, router),
 		conf.Int("server.limit_concurrency", &v.MaxConcurrency, 0, 1<<20).Describe("requests in progress; beyond: 503; 0: no bound", api),
 		conf.Seconds("server.timeout_graceful_shutdown", &v.Grace, 1, 1<<20).Describe("seconds that requests may take after SIGTERM", api, agent, router),
+		conf.Int("server.backlog", &v.Backlog, 1, 1<<30).Describe("connections that wait to be taken; the kernel bounds it by `net.core.somaxconn`", api, agent, router),
 		conf.Seconds("server.drain_delay_seconds", &v.DrainDelay, 0, 300).Describe(ours+"how long API and router go on after SIGTERM while `/health` and `/ready` say 503, so that load balancers turn away first; then the time above begins", api, router),
 		conf.Seconds("server.create_wait_seconds", &v.CreateWait, 0, 25).Describe(ours+"how long a create waits for Running; under the 30 s that SDKs wait", api),
 		conf.Seconds("server.failed_retention_seconds", &v.RetainFailed, 0, 1<<30).Describe(ours+"how long a failed create is shown to a client that has its id", scheduler, agent),
@@ -56,30 +58,24 @@ func serverKeys(s *Settings) []conf.Key {
 	}
 }
 
-func logKeys(s *Settings) []conf.Key {
+func logKeys(s *Settings, home string) []conf.Key {
+	v := &s.Log
 	return []conf.Key{
-		conf.Enum("log.level", &s.Log.Level, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL").Describe("least level that is written", all),
-		conf.Enum("log.format", &s.Log.Format, "text", "json").Describe(ours+"form of the log on standard error", all),
+		conf.Enum("log.level", &v.Level, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "WARN", "FATAL").Then(func() error {
+			v.Level = levelNames[v.Level]
+			return nil
+		}).Allow("DEBUG, INFO, WARNING, ERROR, CRITICAL").Describe("least level that is written", all),
+		conf.Enum("log.format", &v.Format, "text", "json").Describe(ours+"form of the log", all),
+		conf.Bool("log.file_enabled", &v.FileEnabled).Describe("the log goes to files in place of standard error. They are opened again at SIGHUP", all),
+		pathKey("log.file_path", &v.FilePath, home).ByDefault("`~/logs/opensandbox/server.log`; split services `api.log` …").Describe("file of the log; processes on one machine each need their own", all),
+		pathKey("log.access_file_path", &v.AccessFilePath, home).Describe("file of one line for each request", api),
+		conf.Int("log.file_max_bytes", &v.FileMaxBytes, 1, 1<<40).Describe("size at which a file is put aside and a new one begun", all),
+		conf.Int("log.file_backup_count", &v.FileBackups, 0, 1<<20).Describe("how many of those are kept; 0: the file grows for ever, for others to move away", all),
 	}
 }
 
-func dockerKeys(s *Settings) []conf.Key {
-	v := &s.Docker
-	return []conf.Key{
-		only(conf.String("docker.network_mode", &v.NetworkMode, nil), "bridge", `only "bridge" is available yet`).Describe("only `bridge` is available yet (1.1.1: `host`)", agent),
-		conf.Seconds("docker.api_timeout", &v.APITimeout, 1, 1<<20).Describe("seconds for a call of the engine", agent),
-		conf.Seconds("docker.pull_timeout_seconds", &v.PullTimeout, 1, 1<<20).Describe(ours+"seconds for a pull", agent),
-		conf.Int("docker.max_concurrency", &v.MaxConcurrency, 0, 1024).ByDefault("4 × processors").Describe(ours+"creates and removals at once", agent),
-		conf.String("docker.publish_host", &v.PublishHost, ipv4).Allow("IPv4 address").Describe("address that sandbox ports are published on", agent),
-		conf.Int("docker.port_range_min", &v.PortMin, 1024, 65535).Describe("first port to publish on", agent),
-		conf.Int("docker.port_range_max", &v.PortMax, 1024, 65535).Describe("last port to publish on; at least 100 above the first", agent),
-		conf.String("docker.host_ip", &v.HostIP, nil).Describe("host for clients when the server itself runs in a container", api),
-		conf.Strings("docker.drop_capabilities", &v.DropCapabilities).ByDefault("nine").Describe("capabilities that sandboxes do not get", agent),
-		conf.Strings("docker.allowed_runtimes", &v.AllowedRuntimes).Describe(ours+"isolation runtimes of the engines, such as `runsc`, that a create may choose by `extensions[\"node.runtime\"]`", api),
-		conf.Bool("docker.no_new_privileges", &v.NoNewPrivileges).Describe("sandboxes cannot gain privileges by setuid programs", agent),
-		conf.Int("docker.pids_limit", &v.PidsLimit, 1, 1<<30).Describe("processes in a sandbox", agent),
-	}
-}
+// levelNames are the levels of OpenSandbox 1.1.1 with their other names.
+var levelNames = map[string]string{"DEBUG": "DEBUG", "INFO": "INFO", "WARNING": "WARNING", "WARN": "WARNING", "ERROR": "ERROR", "CRITICAL": "CRITICAL", "FATAL": "CRITICAL"}
 
 func storeKeys(s *Settings, home string) []conf.Key {
 	v := &s.Store

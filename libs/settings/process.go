@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,9 @@ const (
 
 // ProcessName is the name of the program that the settings were read for.
 func (s Settings) ProcessName() string { return string(s.process) }
+
+// ServesAPI says whether the program answers clients of the lifecycle API.
+func (s Settings) ServesAPI() bool { return s.process == ProcessServer || s.process == ProcessAPI }
 
 // DefaultAdminListen is where the single binary serves metrics and readiness unless configured. If it is taken, a free port is used
 // instead.
@@ -52,10 +56,19 @@ func Default(home string, p Process) Settings {
 		node = "local"
 	}
 	return Settings{
-		Server: Server{Host: "0.0.0.0", Port: 8080, KeepAlive: 30 * time.Second, MaxConcurrency: 1024, Grace: 5 * time.Second,
+		Server: Server{Host: "0.0.0.0", Port: 8080, KeepAlive: 30 * time.Second, MaxConcurrency: 1024, Backlog: 2048, Grace: 5 * time.Second,
 			CreateWait: 20 * time.Second, RetainFailed: time.Hour, AdminListen: adminListen(p)},
-		Log: Log{Level: "INFO", Format: "text"},
-		Docker: Docker{NetworkMode: "bridge", APITimeout: 180 * time.Second, PullTimeout: 10 * time.Minute,
+		Proxy:      Proxy{ResolveInternal: true},
+		Runtime:    Runtime{Type: RuntimeDocker},
+		Ingress:    Ingress{Mode: ingressDirect},
+		Egress:     Egress{Mode: egressDNS, DisableIPv6: true, ReadinessTimeout: 30 * time.Second},
+		Tenants:    Tenants{Provider: "file", MaxStale: 300 * time.Second, Timeout: 5 * time.Second},
+		OTel:       OTel{ServiceName: "opensandbox-server", Interval: time.Minute},
+		Kubernetes: defaultKubernetes(),
+		Log: Log{Level: "INFO", Format: "text", FilePath: filepath.Join(home, "logs/opensandbox", logName(p)),
+			AccessFilePath: filepath.Join(home, "logs/opensandbox/access.log"), FileMaxBytes: 100 << 20, FileBackups: 5},
+		Storage: Storage{VolumeDefaultSize: "1Gi", OSSFSMountRoot: "/mnt/ossfs"},
+		Docker: Docker{NetworkMode: NetworkBridge, APITimeout: 180 * time.Second, PullTimeout: 10 * time.Minute,
 			DropCapabilities: []string{"AUDIT_WRITE", "MKNOD", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_TIME", "SYS_TTY_CONFIG"},
 			NoNewPrivileges:  true, PidsLimit: 4096, PortMin: 40000, PortMax: 60000, PublishHost: "0.0.0.0"},
 		Store:       Store{Type: StoreSQLite, Path: filepath.Join(data, "opensandbox.db")},
@@ -66,6 +79,9 @@ func Default(home string, p Process) Settings {
 		process:     p,
 	}
 }
+
+// logName keeps processes with one file of configuration apart.
+func logName(p Process) string { return strings.TrimPrefix(string(p), "opensandbox-") + ".log" }
 
 // HealthURL is where this process answers whether it runs: the API's own listener, or /health beside the metrics for processes that
 // serve something else or nothing to clients. It fails if the configuration leaves nothing to ask.

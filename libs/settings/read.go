@@ -33,7 +33,7 @@ type environment struct {
 }
 
 // foreign are variables that begin like ours and are read elsewhere: in sandboxes, and by quick start and tests.
-var foreign = []string{"OPENSANDBOX_ID", "OPENSANDBOX_LIFECYCLE", "OPENSANDBOX_HOME"}
+var foreign = []string{"OPENSANDBOX_ID", "OPENSANDBOX_LIFECYCLE", "OPENSANDBOX_HOME", "OPENSANDBOX_EGRESS_RULES"}
 
 // Read returns the configuration: defaults, then the file, then the environment. The error joins one line for each mistake; the settings
 // are then what could be read.
@@ -61,6 +61,11 @@ func Read(o Options) (Settings, error) {
 		err = errors.Join(err, finish(&s))
 	}
 	s.Warnings = append(l.Warnings, advice(&s)...)
+	for _, v := range meaningless {
+		if text, ok := o.Lookup(v.name); ok && text != "" {
+			s.Warnings = append(s.Warnings, v.name+": "+v.why)
+		}
+	}
 	return s, errors.Join(fileErr, err)
 }
 
@@ -127,11 +132,24 @@ func expand(path, home string) string {
 	return path
 }
 
-// Guard refuses to serve without an API key unless the operator has said so: anyone who reaches the port could run code.
+// NoKeyError says that the API would serve anybody.
+type NoKeyError struct{ text string }
+
+func (e NoKeyError) Error() string { return e.text }
+
+// Guard refuses to serve without an API key unless the operator has said so: anyone who reaches the port could run code. The error is a
+// NoKeyError.
 func (s Settings) Guard() error {
-	if strings.TrimSpace(s.Server.APIKey.Reveal()) != "" || s.Insecure {
+	if s.hasKey() || s.Insecure {
 		return nil
 	}
-	return fmt.Errorf("no API key is configured: set server.api_key or %s, or set OPENSANDBOX_INSECURE_SERVER=YES to let anyone who can reach %s:%d create sandboxes",
-		conf.VariableOf("server.api_key"), s.Server.Host, s.Server.Port)
+	return NoKeyError{fmt.Sprintf("no API key is configured: set server.api_key or %s, or set OPENSANDBOX_INSECURE_SERVER=YES to let anyone who can reach %s:%d create sandboxes",
+		conf.VariableOf("server.api_key"), s.Server.Host, s.Server.Port)}
+}
+
+func (s Settings) hasKey() bool { return strings.TrimSpace(s.Server.APIKey.Reveal()) != "" }
+
+// KeylessWarning is what the log has to say of a server without a key.
+func (s Settings) KeylessWarning() string {
+	return fmt.Sprintf("no API key: anyone who can reach %s:%d can create sandboxes and run code in them", s.Server.Host, s.Server.Port)
 }

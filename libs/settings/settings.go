@@ -12,15 +12,24 @@ import (
 
 // Settings is the whole configuration. The zero value is not usable: see Read and Default.
 type Settings struct {
-	Server      Server
-	Log         Log
-	Docker      Docker
-	Store       Store
-	Scheduler   Scheduler
-	Agent       Agent
-	Router      Router
-	RenewIntent RenewIntent
-	Internal    Internal
+	Server        Server
+	Proxy         Proxy
+	Log           Log
+	Runtime       Runtime
+	Docker        Docker
+	Storage       Storage
+	Ingress       Ingress
+	Egress        Egress
+	Kubernetes    Kubernetes
+	SecureRuntime SecureRuntime
+	Tenants       Tenants
+	OTel          OTel
+	Store         Store
+	Scheduler     Scheduler
+	Agent         Agent
+	Router        Router
+	RenewIntent   RenewIntent
+	Internal      Internal
 
 	// Path is the file that was read; empty when there was none.
 	Path string
@@ -43,6 +52,8 @@ type Server struct {
 	KeepAlive      time.Duration
 	MaxConcurrency int
 	Grace          time.Duration
+	// Backlog is how many connections may wait to be taken.
+	Backlog int
 	// DrainDelay is how long API and router go on after SIGTERM while their health says that they are leaving.
 	DrainDelay   time.Duration
 	CreateWait   time.Duration
@@ -53,10 +64,30 @@ type Server struct {
 }
 
 // Log is the section of the log. Level is DEBUG, INFO, WARNING, ERROR or CRITICAL; Format is text or json.
-type Log struct{ Level, Format string }
+type Log struct {
+	Level, Format string
+	// FileEnabled sends the log to files in place of standard error.
+	FileEnabled              bool
+	FilePath, AccessFilePath string
+	// FileMaxBytes is the size at which a file is put aside; FileBackups of those are kept.
+	FileMaxBytes, FileBackups int
+}
+
+// Proxy is the section of the server's own proxy of sandbox ports.
+type Proxy struct {
+	// ResolveInternal sends requests to the address of the container; false: to its published port.
+	ResolveInternal bool
+}
+
+// Networks that every engine has.
+const (
+	NetworkBridge = "bridge"
+	NetworkHost   = "host"
+)
 
 // Docker is the section of the engine.
 type Docker struct {
+	// NetworkMode is NetworkBridge, NetworkHost or the name of a network of the engine.
 	NetworkMode      string
 	APITimeout       time.Duration
 	PullTimeout      time.Duration
@@ -69,6 +100,23 @@ type Docker struct {
 	PortMin, PortMax int
 	PublishHost      string
 	MaxConcurrency   int
+	// AppArmorProfile is the name of a profile; empty: the engine's own.
+	AppArmorProfile string
+	// SeccompProfile is the absolute path of a file on the node, a profile in JSON (it begins with a brace), "builtin" or "unconfined";
+	// empty: the engine's own.
+	SeccompProfile string
+	// SandboxEnv are variables for every sandbox. Their values may be secrets.
+	SandboxEnv conf.SecretTexts
+	// SandboxBinds are src:dst or src:dst:mode, in form; whether src exists shows on the node.
+	SandboxBinds []string
+}
+
+// Storage is the section of what a create may mount.
+type Storage struct {
+	// AllowedHostPaths are absolute; symbolic links in them are not resolved yet. None: no host volumes.
+	AllowedHostPaths []string
+	// VolumeDefaultSize and OSSFSMountRoot have no effect yet.
+	VolumeDefaultSize, OSSFSMountRoot string
 }
 
 // Kinds of store.

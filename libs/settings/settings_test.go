@@ -106,11 +106,11 @@ func TestReadFile(t *testing.T) {
 	if !r.Enabled || r.MinInterval != 30*time.Second || !r.Queue.Enabled || r.Queue.Key != "q" || r.Queue.Concurrency != 2 || r.Queue.Redis.DB != 1 {
 		t.Errorf("renew intent %+v", r)
 	}
-	if s.Internal.SharedSecret.Reveal() != "hunter2-hunter2-hunter2" || s.Log != (settings.Log{Level: "WARNING", Format: "json"}) || s.Router.Listen != "[::]:8081" {
+	if s.Internal.SharedSecret.Reveal() != "hunter2-hunter2-hunter2" || s.Log.Level != "WARNING" || s.Log.Format != "json" || s.Router.Listen != "[::]:8081" {
 		t.Errorf("settings %+v", s)
 	}
 	all := strings.Join(s.Warnings, "\n")
-	for _, want := range []string{"storage: has no effect yet", "server.thread_pool_size: means nothing", "runtime.execd_image: has no effect"} {
+	for _, want := range []string{"server.thread_pool_size: means nothing", "runtime.execd_image: has no effect"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning %q in:\n%s", want, all)
 		}
@@ -128,12 +128,14 @@ port = 0
 api_key = 12345
 admin_listen = "9090"
 [runtime]
-type = "kubernetes"
+type = "podman"
+[kubernetes]
+read_qps = -1
 [docker]
 port_range_min = 50000
 port_range_max = 50010
 publish_host = "::1"
-seccomp_profile = "/etc/profile.json"
+seccomp_profile = "profile.json"
 sandbox_env = ["TOKEN=hunter2"]
 [store]
 type = "postgresql"
@@ -154,18 +156,18 @@ shared_secret = "hunter2"
 auth_token = "hunter2"
 `)
 	_, err := settings.Read(settings.Options{Path: path, Lookup: env(map[string]string{
-		"OPENSANDBOX_LOG_FORMAT": "xml", "OPENSANDBOX_STORE_POSTGRESQL_DSN": "postgres://u:hunter2@h", "OPENSANDBOX_SECURE_ACCESS_KEYS": "a=hunter2",
+		"OPENSANDBOX_LOG_FORMAT": "xml", "OPENSANDBOX_STORE_POSTGRESQL_DSN": "postgres://u:hunter2@h", "OPENSANDBOX_SECURE_ACCESS_KEYS": "hunter2",
 		"OPENSANDBOX_ROUTER_LISTEN": "x", "OPENSANDBOX_SCHEDULER_MAX_SANDBOXES": "2", "OPENSANDBOX_RENEW_INTENT_REDIS_DSN": "http://hunter2",
 	})})
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		path + ": server.port = 0: ", "server.api_key = ***: ", `server.admin_listen = "9090": `, `runtime.type = "kubernetes": `, "docker.port_range_min = 50000: ",
+		path + ": server.port = 0: ", "server.api_key = ***: ", `server.admin_listen = "9090": `, `runtime.type = "podman": expected one of "docker", "kubernetes"`, "kubernetes.read_qps = -1: expected a number at least 0", `[kubernetes]: does not go together`, "docker.port_range_min = 50000: ",
 		"docker.publish_host", "docker.seccomp_profile", "docker.sandbox_env = ***", `store.type = "postgresql": PostgreSQL is not supported; expected "sqlite" or "redis"`,
 		"store.redis_url = ***: address 1 of 1", "scheduler.node_lost_after_seconds = 1: ", `agent.node = "a b": `, `agent.host = "a:1": `, `agent.labels = {…}: "zone": `,
 		"renew_intent.min_interval_seconds = 0: ", "renew_intent.redis.consumer_concurrency = 0: ", "renew_intent.redis.enabled = true: needs renew_intent.redis.dsn",
-		"internal.shared_secret = ***: ", "tenants = ***: ", `OPENSANDBOX_LOG_FORMAT = "xml": `, "OPENSANDBOX_STORE_POSTGRESQL_DSN = ***: ", "OPENSANDBOX_SECURE_ACCESS_KEYS = ***: ",
+		"internal.shared_secret = ***: ", "[tenants]: tenants are not available yet", `OPENSANDBOX_LOG_FORMAT = "xml": `, "OPENSANDBOX_SECURE_ACCESS_KEYS = ***: ",
 		`OPENSANDBOX_ROUTER_LISTEN = "x": expected host:port`, "agent.max_sandboxes = 2: scheduler.max_sandboxes is the old name", "OPENSANDBOX_RENEW_INTENT_REDIS_DSN = ***: ",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -210,7 +212,7 @@ func TestOnlyEnvironment(t *testing.T) {
 		"OPENSANDBOX_STORE_REDIS_URL": "rediss-cluster://h1,h2", "OPENSANDBOX_INTERNAL_SHARED_SECRET": "0123456789abcdef", "OPENSANDBOX_SERVER_API_KEY": "",
 		"OPENSANDBOX_INSECURE_SERVER": "YES", "OPENSANDBOX_SCHEDULER_DEFAULT_REQUEST_CPU": "0.5",
 	})})
-	if err != nil || len(s.Warnings) != 0 {
+	if err != nil || len(s.Warnings) != 1 || s.Warnings[0] != s.KeylessWarning() {
 		t.Fatalf("warnings %q, %v", s.Warnings, err)
 	}
 	if s.Server.Host != "0.0.0.0" || s.Server.Port != 9000 || !s.Store.Redis.TLS || len(s.Store.Redis.Addrs) != 2 || !s.Insecure || s.Scheduler.DefaultRequest.CPU != 500 {
