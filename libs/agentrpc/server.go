@@ -36,6 +36,8 @@ type Handler struct {
 	cfg    ServerConfig
 	signer signer
 	next   http.Handler
+	// tunnels are the connections that have left HTTP.
+	tunnels tunnels
 
 	mu sync.Mutex
 	// refusedAt is when a refused call was last logged; refused counts those since.
@@ -49,7 +51,7 @@ const refusedEvery = time.Minute
 // maxBody: no call has a body.
 const maxBody = 1 << 10
 
-// NewHandler returns the handler of the internal API in front of live.
+// NewHandler returns the handler of the internal API in front of live, with tunnels if that is a Dialer. Close ends them.
 func NewHandler(cfg ServerConfig, live LiveReader) (*Handler, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -79,6 +81,9 @@ func NewHandler(cfg ServerConfig, live LiveReader) (*Handler, error) {
 			events, err := live.Events(ctx, w.ref, w.n)
 			return eventsAnswer{append([]Event{}, events...)}, err
 		})
+	if d, ok := live.(Dialer); ok {
+		k.Handle("GET /internal/v1/sandboxes/{id}/tunnel", kitx.Op("Tunnel", http.StatusSwitchingProtocols), h.tunnel(d))
+	}
 	return h, nil
 }
 

@@ -34,6 +34,8 @@ type bench struct {
 	base    string
 	server  *exec.Cmd
 	results []result
+	// filled are the ids of the records that fill has written.
+	filled []string
 }
 
 func newBench(ctx context.Context, binary, out string) (*bench, error) {
@@ -83,12 +85,12 @@ func (b *bench) start() error {
 	if err := b.server.Start(); err != nil {
 		return err
 	}
-	for range 3000 {
+	for range 15_000 {
 		if res, err := b.http.Get(b.base + "/health"); err == nil {
 			_ = res.Body.Close()
 			return nil
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(2 * time.Millisecond)
 	}
 	return fmt.Errorf("the server never answered; see %s", log.Name())
 }

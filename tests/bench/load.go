@@ -25,8 +25,11 @@ const records = 10_000
 // madeUp begins the ids of the records that fill writes.
 const madeUp = "00000000-0000-4000-8000-"
 
-// fill writes records into the store of a stopped server, as if they ran on another node.
+// fill writes records into the store of a stopped server, once, as if they ran on another node.
 func (b *bench) fill() ([]string, error) {
+	if b.filled != nil {
+		return b.filled, nil
+	}
 	ctx := b.ctx
 	st, err := sqlitestore.Open(ctx, b.store())
 	if err != nil {
@@ -54,6 +57,7 @@ func (b *bench) fill() ([]string, error) {
 		}
 		ids[i] = string(id)
 	}
+	b.filled = ids
 	return ids, nil
 }
 
@@ -255,10 +259,14 @@ func (b *bench) send(method, url, token, kind string, body io.Reader) error {
 	return nil
 }
 
-// serveFiles stores what is put to it with fsync and serves it again.
+// serveFiles stores what is put to it with fsync and serves it again; at /bytes/N it serves N bytes.
 func serveFiles(address string) error {
 	const path = "/tmp/plain-file"
 	s := &http.Server{Addr: address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/bytes/"), 10, 64); err == nil {
+			serveBytes(w, n)
+			return
+		}
 		if r.Method == http.MethodGet {
 			http.ServeFile(w, r, path)
 			return
@@ -275,4 +283,17 @@ func serveFiles(address string) error {
 		}
 	})}
 	return s.ListenAndServe()
+}
+
+// serveBytes answers with n bytes.
+func serveBytes(w http.ResponseWriter, n int64) {
+	w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+	block := make([]byte, min(n, 256<<10))
+	for n > 0 {
+		k, err := w.Write(block[:min(n, int64(len(block)))])
+		if err != nil {
+			return // the client has gone
+		}
+		n -= int64(k)
+	}
 }

@@ -24,7 +24,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	server := flags.String("server", "bin/opensandbox-server", "the server to measure")
 	out := flags.String("out", "bench-results", "folder for samples and report")
-	only := flags.String("only", "", "comma-separated sections: create, burst, reads, deadlines, commands, files, reference, redis, redis-deadlines, redis-creates, split")
+	only := flags.String("only", "", "comma-separated sections: create, burst, reads, deadlines, commands, files, reference, redis, redis-deadlines, redis-creates, split, start, proxy")
 	serve := flags.String("serve", "", "serve files at this address instead; used inside a sandbox")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -47,7 +47,7 @@ func run(args []string) error {
 		name string
 		run  func() error
 	}{{"create", b.creates}, {"burst", b.burst}, {"reads", b.reads}, {"deadlines", b.deadlines}, {"commands", b.commands}, {"files", b.files}, {"reference", b.reference},
-		{"redis", b.fleetReads}, {"redis-deadlines", b.fleetDeadlines}, {"redis-creates", b.fleetCreates}, {"split", b.fleetSplit}} {
+		{"redis", b.fleetReads}, {"redis-deadlines", b.fleetDeadlines}, {"redis-creates", b.fleetCreates}, {"split", b.fleetSplit}, {"start", b.startups}, {"proxy", b.proxies}} {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
 			continue
 		}

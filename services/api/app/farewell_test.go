@@ -17,6 +17,9 @@ func TestFarewell(t *testing.T) {
 		if w.Code != status {
 			t.Errorf("%s: %d, want %d", path, w.Code, status)
 		}
+		if status == http.StatusServiceUnavailable && w.Header().Get("X-Request-ID") == "" {
+			t.Errorf("%s: no request id", path)
+		}
 	}
 	want("/health", http.StatusTeapot)
 	close(leaving)

@@ -33,7 +33,9 @@ func inContainer() bool {
 		}
 	}
 	kinds := []string{"podman", "docker", "oci", "lxc", "lxc-libvirt", "systemd-nspawn"}
-	return slices.Contains(kinds, strings.ToLower(strings.TrimSpace(os.Getenv("container"))))
+	return slices.ContainsFunc([]string{"container", "CONTAINER"}, func(variable string) bool {
+		return slices.Contains(kinds, strings.ToLower(strings.TrimSpace(os.Getenv(variable))))
+	})
 }
 
 // outbound returns the source address of packets that leave this machine. Connecting a UDP socket sends none.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"opensandbox/libs/installation"
 	"opensandbox/libs/node"
 	"opensandbox/libs/redisstore"
 	"opensandbox/libs/redisstore/redistest"
@@ -85,10 +86,15 @@ func TestRoundTripsOnRedis(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	vault, err := installation.Shared("test", "a shared secret")
+	if err != nil {
+		t.Fatal(err)
+	}
 	uses := NewUseCases(UseCaseConfig{CreateWait: 20 * time.Second, PublicHost: "h"}, UseCaseDeps{
-		Store: store, Waiter: unmarked{usecase.HintedWaiter{Store: store, Hints: store}, agent}, Token: func(sandbox.ID, uint64) string { return "t" }, Log: log,
+		Store: store, Waiter: unmarked{usecase.HintedWaiter{Store: store, Hints: store}, agent}, Token: func(sandbox.ID, uint64) string { return "t" }, Log: log, Vault: vault,
 	})
 	var ref Ref
+	private := CreateRequest{Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}}, Credentials: sandbox.Credentials{Username: "u", Password: "p"}}
 	request := CreateRequest{Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}, Timeout: time.Hour}}
 	keyed := request
 	keyed.Key = sandbox.Key{Name: "k", Hash: "h"}
@@ -106,6 +112,7 @@ func TestRoundTripsOnRedis(t *testing.T) {
 			most int32
 		}{
 			{"respond-async", func(ctx context.Context) error { return makeOne(ctx, async) }, 1},
+			{"create with credentials", func(ctx context.Context) error { return makeOne(ctx, private) }, 2},
 			{"create", func(ctx context.Context) error { return makeOne(ctx, request) }, 2},
 			{"get", func(ctx context.Context) error { _, err := uses.Get(ctx, ref); return err }, 1},
 			{"renew", func(ctx context.Context) error {

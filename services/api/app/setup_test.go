@@ -137,7 +137,7 @@ func newBench(t *testing.T, change func(*Config, *Deps)) *bench {
 	}
 	b.ready = &bounded{Store: b.store, limit: cfg.StoreTimeout}
 	deps.Store = b.ready
-	h, err := newHandler(cfg, deps, nil)
+	h, _, err := newHandler(cfg, deps, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,3 +209,7 @@ func (b *bench) run(id sandbox.ID, nodeName string) {
 		b.t.Fatal(err)
 	}
 }
+
+func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
+
+func (b *bench) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b.log, nil)) }

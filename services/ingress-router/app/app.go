@@ -16,11 +16,11 @@ import (
 	"opensandbox/libs/httpx"
 	"opensandbox/libs/kitx"
 	"opensandbox/libs/sandbox"
-	"opensandbox/services/ingress-router/internal/metrics"
-	"opensandbox/services/ingress-router/internal/proxy"
-	"opensandbox/services/ingress-router/internal/renewintent"
-	"opensandbox/services/ingress-router/internal/resolve"
-	"opensandbox/services/ingress-router/internal/target"
+	"opensandbox/libs/sandboxproxy"
+	"opensandbox/libs/sandboxproxy/proxymetrics"
+	"opensandbox/libs/sandboxproxy/renewintent"
+	"opensandbox/libs/sandboxproxy/resolve"
+	"opensandbox/libs/sandboxproxy/target"
 )
 
 // Config of a router.
@@ -32,6 +32,8 @@ type Config struct {
 	// DrainDelay is how long the router goes on at the end while its health says 503, so that load balancers turn away first. Grace is how
 	// long requests and WebSockets may take after that.
 	DrainDelay, Grace time.Duration
+	// Backlog is how many connections may wait to be taken; 0 leaves it to the system.
+	Backlog int
 	// RenewInterval is the least time between two notices that one sandbox is in use; 0 means a notice for each request.
 	RenewInterval time.Duration
 	// CacheAge is how old the knowledge about a sandbox or a node may be when no hint comes; 0 means DefaultCacheAge.
@@ -80,14 +82,14 @@ type Router struct {
 	grace    time.Duration
 	resolver *resolve.Resolver
 	renewals *renewintent.Producer
-	proxy    *proxy.Proxy
+	proxy    *sandboxproxy.Proxy
 }
 
 // New takes the address. The caller must run all Parts, or Close the router.
 func New(ctx context.Context, cfg Config, d Deps) (*Router, error) {
 	cfg = withDefaults(cfg)
 	// The address comes first: a caller may try another one with the same registry.
-	server, err := httpx.Listen(ctx, httpx.Config{Address: cfg.Address, KeepAlive: cfg.KeepAlive, Linger: cfg.DrainDelay, Grace: cfg.Grace})
+	server, err := httpx.Listen(ctx, httpx.Config{Address: cfg.Address, KeepAlive: cfg.KeepAlive, Linger: cfg.DrainDelay, Grace: cfg.Grace, Backlog: cfg.Backlog})
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +102,7 @@ func New(ctx context.Context, cfg Config, d Deps) (*Router, error) {
 }
 
 func assemble(server *httpx.Server, cfg Config, d Deps) (*Router, error) {
-	m, err := metrics.New(d.Registry)
+	m, err := proxymetrics.New(d.Registry, proxymetrics.Router)
 	if err != nil {
 		return nil, err
 	}
@@ -111,12 +113,12 @@ func assemble(server *httpx.Server, cfg Config, d Deps) (*Router, error) {
 		return nil, err
 	}
 	r := &Router{server: server, grace: cfg.DrainDelay + cfg.Grace, resolver: resolver}
-	deps := proxy.Deps{Mode: target.URI{}, Resolver: resolver, Observer: m, Tracers: d.Tracers, Log: d.Log}
+	deps := sandboxproxy.Deps{Mode: target.URI{}, Resolver: resolver, Observer: m, Tracers: d.Tracers, Log: d.Log}
 	if d.Renewals != nil {
 		r.renewals = renewintent.New(d.Renewals, cfg.RenewInterval, m, d.Log)
 		deps.Uses = r.renewals
 	}
-	r.proxy = proxy.New(proxy.Config{DialTimeout: dialTimeout}, deps)
+	r.proxy = sandboxproxy.New(sandboxproxy.Config{DialTimeout: dialTimeout, Dialect: sandboxproxy.Gateway()}, deps)
 	return r, nil
 }
 

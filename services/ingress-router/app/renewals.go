@@ -3,8 +3,8 @@ package app
 import (
 	"github.com/redis/go-redis/v9"
 
-	"opensandbox/services/ingress-router/internal/redisqueue"
-	"opensandbox/services/ingress-router/internal/renewintent"
+	"opensandbox/libs/sandboxproxy/renewintent"
+	"opensandbox/libs/sandboxproxy/renewintent/redisqueue"
 )
 
 // Publisher hands notices that sandboxes are in use to those who move deadlines. Publish gets one in the JSON form of OpenSandbox 1.1.1,

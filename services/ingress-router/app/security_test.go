@@ -13,8 +13,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"opensandbox/libs/sandboxproxy/resolve/resolvetest"
 	"opensandbox/services/ingress-router/app"
-	"opensandbox/services/ingress-router/internal/resolve/resolvetest"
 )
 
 // What two servers could read in two ways does not reach an application, and ends the connection.

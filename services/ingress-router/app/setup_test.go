@@ -19,8 +19,8 @@ import (
 	"go.uber.org/goleak"
 
 	"opensandbox/libs/lifecycle"
+	"opensandbox/libs/sandboxproxy/resolve/resolvetest"
 	"opensandbox/services/ingress-router/app"
-	"opensandbox/services/ingress-router/internal/resolve/resolvetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

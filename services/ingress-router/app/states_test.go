@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/sandboxproxy/resolve/resolvetest"
 	"opensandbox/services/ingress-router/app"
-	"opensandbox/services/ingress-router/internal/resolve/resolvetest"
 )
 
 const (

@@ -16,8 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"opensandbox/libs/sandboxproxy/resolve/resolvetest"
 	"opensandbox/services/ingress-router/app"
-	"opensandbox/services/ingress-router/internal/resolve/resolvetest"
 )
 
 // routed starts a router for one sandbox, which is called sb and has one application.

@@ -1,11 +1,11 @@
-// Drives the published JavaScript SDK, unmodified, from create to kill: `sdk.mjs MODULE IMAGE`. The server is named by OPEN_SANDBOX_DOMAIN
+// Drives the published JavaScript SDK, unmodified, from create to kill: `sdk.mjs MODULE IMAGE [use_server_proxy]`. The server is named by OPEN_SANDBOX_DOMAIN
 // and OPEN_SANDBOX_API_KEY. Anything unexpected is an assertion error.
 import assert from "node:assert/strict";
 import { pathToFileURL } from "node:url";
 
-const [module, image] = process.argv.slice(2);
+const [module, image, way] = process.argv.slice(2);
 const { Sandbox, SandboxManager, ConnectionConfig } = await import(pathToFileURL(module).href);
-const connectionConfig = new ConnectionConfig({});
+const connectionConfig = new ConnectionConfig({ useServerProxy: way === "use_server_proxy" });
 const text = (messages) => messages.map((m) => m.text).join("");
 
 const box = await Sandbox.create({

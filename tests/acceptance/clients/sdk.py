@@ -1,4 +1,4 @@
-"""Drives the published Python SDK, unmodified, from create to kill: `sdk.py async|sync IMAGE`.
+"""Drives the published Python SDK, unmodified, from create to kill: `sdk.py async|sync IMAGE [use_server_proxy]`.
 
 The server is named by OPEN_SANDBOX_DOMAIN and OPEN_SANDBOX_API_KEY. Anything unexpected is an assertion error.
 """
@@ -11,10 +11,17 @@ import urllib.request
 from datetime import timedelta
 
 from opensandbox import Sandbox, SandboxManager, SandboxManagerSync, SandboxSync
+from opensandbox.config import ConnectionConfig, ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.execd import RunCommandOpts
 from opensandbox.models.filesystem import ContentReplaceEntry, DirectoryListEntry, MoveEntry, SearchEntry, SetPermissionEntry, WriteEntry
 from opensandbox.models.sandboxes import SandboxFilter
+
+
+def config():
+    """How to reach the server; each object has its own, because closing it closes the connections."""
+    cls = ConnectionConfigSync if sys.argv[1] == "sync" else ConnectionConfig
+    return cls(use_server_proxy="use_server_proxy" in sys.argv[3:])
 
 
 async def done(value):
@@ -118,15 +125,15 @@ async def lifecycle(cls, manager_cls, box, image):
     assert renewed.expires_at.timestamp() > time.time() + 3500
     await done(box.pause())
     same((await done(box.get_info())).status.state, "Paused")
-    manager = await done(manager_cls.create())
+    manager = await done(manager_cls.create(config()))
     found = await done(manager.list_sandbox_infos(SandboxFilter(states=["Paused"], metadata={"step": "two"})))
     same([i.id for i in found.sandbox_infos], [box.id])
-    again = await done(cls.resume(box.id))
+    again = await done(cls.resume(box.id, connection_config=config()))
     same((await done(again.commands.run("echo back"))).text, "back")
     metrics = await done(again.get_metrics())
     assert metrics.cpu_count > 0 and metrics.memory_total_in_mib > 0
     assert await done(again.is_healthy())
-    connected = await done(cls.connect(box.id))
+    connected = await done(cls.connect(box.id, connection_config=config()))
     await done(connected.kill())
     try:
         await done(manager.get_sandbox_info(box.id))
@@ -140,7 +147,7 @@ async def lifecycle(cls, manager_cls, box, image):
 
 async def main(kind, image):
     cls, manager_cls = (Sandbox, SandboxManager) if kind == "async" else (SandboxSync, SandboxManagerSync)
-    box = await done(cls.create(image, timeout=timedelta(minutes=5), env={"FROM": "create"}, metadata={"flow": "sdk"}, resource={"cpu": "500m", "memory": "128Mi"}))
+    box = await done(cls.create(image, connection_config=config(), timeout=timedelta(minutes=5), env={"FROM": "create"}, metadata={"flow": "sdk"}, resource={"cpu": "500m", "memory": "128Mi"}))
     same((await done(box.commands.run("echo $FROM"))).text, "create")
     for part in (commands, background, environment, files, ports):
         await part(box)

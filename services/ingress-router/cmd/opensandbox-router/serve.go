@@ -33,7 +33,7 @@ func serve(ctx context.Context, s settings.Settings, lookup func(string) (string
 	defer closeRenewals()
 	front, err := router.New(ctx, router.Config{
 		Address: s.Router.Listen, KeepAlive: s.Server.KeepAlive, DrainDelay: s.Server.DrainDelay, Grace: s.Server.Grace,
-		RenewInterval: s.RenewIntent.MinInterval,
+		Backlog: s.Server.Backlog, RenewInterval: s.RenewIntent.MinInterval,
 	}, router.Deps{
 		Queries: measured, Hints: measured, Nodes: measured, Renewals: renewals,
 		Registry: p.Registry, Tracers: p.Tracers, Log: p.Log,
