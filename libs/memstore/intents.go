@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"opensandbox/libs/fault"
@@ -24,6 +25,9 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 			return nil
 		}
 		out = s.put(st, sandbox.NewRecord(n, st.now, sandbox.TraceOf(ctx)))
+		if n.Secret != nil {
+			s.secrets[n.ID] = slices.Clone(n.Secret)
+		}
 		if n.Key.Set() {
 			s.keys[key{n.Tenant, n.Key.Name}] = keyed{hash: n.Key.Hash, id: n.ID, until: st.now.Add(sandbox.KeepKey)}
 		}

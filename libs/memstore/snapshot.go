@@ -24,7 +24,7 @@ func (s *Store) Restore(snapshot any) {
 
 func (s state) copy() state {
 	s.nodes, s.holds, s.leases, s.barred = maps.Clone(s.nodes), maps.Clone(s.holds), maps.Clone(s.leases), maps.Clone(s.barred)
-	s.keys, s.sessions = maps.Clone(s.keys), maps.Clone(s.sessions)
+	s.keys, s.sessions, s.secrets = maps.Clone(s.keys), maps.Clone(s.sessions), maps.Clone(s.secrets)
 	records := s.records
 	s.records = make(map[sandbox.ID]*entry, len(records))
 	for id, e := range records {

@@ -42,6 +42,8 @@ type state struct {
 	leases   map[lease]holder
 	barred   map[lease]time.Time
 	keys     map[key]keyed
+	// secrets are those of the records that keep one. Their bytes are never changed.
+	secrets map[sandbox.ID][]byte
 	// changes counts the writes that changed a record; it orders the work of a node.
 	changes uint64
 	// draws counts the ports that were drawn.
@@ -102,7 +104,7 @@ func New(opts ...Option) *Store {
 	s.state = state{
 		made: s.now(), records: map[sandbox.ID]*entry{}, nodes: map[string]node.Node{}, sessions: map[string]uint64{},
 		holds: map[holder]sandbox.Resources{}, leases: map[lease]holder{}, barred: map[lease]time.Time{},
-		keys: map[key]keyed{},
+		keys: map[key]keyed{}, secrets: map[sandbox.ID][]byte{},
 	}
 	return s
 }
@@ -190,6 +192,9 @@ func (s *Store) put(st *step, r sandbox.Record) sandbox.Record {
 	h := holder{r.Placement.Node, r.ID, r.Placement.Epoch}
 	if _, held := s.holds[h]; held && !r.HoldsReservation() {
 		s.holds[h] = sandbox.Resources{}
+	}
+	if r.DropsSecret(before) {
+		delete(s.secrets, r.ID)
 	}
 	st.topics = append(st.topics, wakeup.Of(before, &r)...)
 	if d, a := wakeup.Deadline(&r), r.AttentionAt(); wakeup.Earlier(d, s.deadline) || wakeup.Earlier(a, s.attention) {

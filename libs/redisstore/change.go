@@ -119,6 +119,9 @@ func (c *change) write(before, r *sandbox.Record) (bool, error) {
 	}
 	c.nodeWork(was, r)
 	c.count(before, r)
+	if r.DropsSecret(before) {
+		c.op("del", c.key(c.k.secret(r.ID)))
+	}
 	for _, t := range wakeup.Of(before, r) {
 		c.topics = append(c.topics, string(t))
 	}

@@ -37,6 +37,8 @@ type contents struct {
 	records map[sandbox.ID]*sandbox.Record
 	sets    map[string]map[string]string
 	hashes  map[string]map[string]string
+	// secrets are the ids of which a secret is kept.
+	secrets map[sandbox.ID]bool
 }
 
 func (s *Store) everything(ctx context.Context) (*contents, error) {
@@ -46,7 +48,7 @@ func (s *Store) everything(ctx context.Context) (*contents, error) {
 	}
 	c := &contents{
 		raw: map[string]map[string]string{}, records: map[sandbox.ID]*sandbox.Record{},
-		sets: map[string]map[string]string{}, hashes: map[string]map[string]string{},
+		sets: map[string]map[string]string{}, hashes: map[string]map[string]string{}, secrets: map[sandbox.ID]bool{},
 	}
 	for _, name := range names {
 		if err := s.readKey(ctx, c, name); err != nil {
@@ -97,6 +99,10 @@ func (s *Store) readKey(ctx context.Context, c *contents, name string) error {
 		return err
 	}
 	switch kind {
+	case "string":
+		if id, ok := strings.CutPrefix(name, s.keys.secrets()); ok {
+			c.secrets[sandbox.ID(id)] = true
+		}
 	case "zset":
 		list, err := s.client.ZRangeWithScores(ctx, name, 0, -1).Result()
 		c.sets[name] = map[string]string{}
@@ -194,6 +200,11 @@ func add(m map[string]map[string]string, name, field string, n int64) {
 const anyScore = "*"
 
 func (c *check) compare() {
+	for id := range c.found.secrets {
+		if r := c.found.records[id]; r == nil || !r.KeepsSecret() {
+			c.blame("a secret of %s is kept, which nothing needs", id)
+		}
+	}
 	for _, name := range both(c.sets, c.found.sets) {
 		if node, ok := strings.CutPrefix(name, c.keys.mirrors()); ok {
 			for id := range c.found.sets[name] {

@@ -167,7 +167,7 @@ func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, err
 	}
 	keyList, args := []string{s.keys.ended(), s.keys.meta()}, []any{before}
 	for _, id := range ids {
-		keyList, args = append(keyList, s.keys.record(sandbox.ID(id))), append(args, id)
+		keyList, args = append(keyList, s.keys.record(sandbox.ID(id)), s.keys.secret(sandbox.ID(id))), append(args, id)
 	}
 	n, err := s.scripts.purge.Run(ctx, s.client, keyList, args...).Int()
 	return n, s.failed("purge", err)

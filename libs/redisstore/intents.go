@@ -61,13 +61,13 @@ func (s *Store) insert(ctx context.Context, n sandbox.New, free sandbox.ID) (san
 	if n.Key.Set() {
 		key, keep = k.idempotent(n.Tenant, n.Key.Name), strconv.FormatInt(sandbox.KeepKey.Milliseconds(), 10)
 	}
-	keyList := []string{k.record(n.ID), k.meta(), k.deadlines(), k.counts(), key, k.unplaced(), k.list(n.Tenant, st)}
+	keyList := []string{k.record(n.ID), k.meta(), k.deadlines(), k.counts(), key, k.secret(n.ID), k.unplaced(), k.list(n.Tenant, st)}
 	for _, label := range sortedKeys(n.Metadata) {
 		keyList = append(keyList, k.label(n.Tenant, st, label, n.Metadata[label]))
 	}
 	topics := string(sandbox.RecordTopic(n.ID)) + "\n" + string(sandbox.TopicPlacement)
 	out, err := s.run(ctx, s.scripts.insert, keyList, string(n.ID), rec[0], rec[2], flag, lifetime, schema, k.hints(), topics, s.given(),
-		n.Tenant, callName(), countField(&r), keep, n.Key.Hash, string(free), k.records())
+		n.Tenant, callName(), countField(&r), keep, n.Key.Hash, string(free), k.records(), string(n.Secret))
 	if err != nil {
 		return sandbox.Record{}, nil, err
 	}

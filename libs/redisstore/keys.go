@@ -36,6 +36,10 @@ func (k keys) hints() string     { return k.shared() + "hints" }
 func (k keys) records() string             { return k.cell("") + "record:" }
 func (k keys) record(id sandbox.ID) string { return k.cell(id) + "record:" + string(id) }
 
+// secret is what travels beside a record.
+func (k keys) secret(id sandbox.ID) string { return k.secrets() + string(id) }
+func (k keys) secrets() string             { return k.cell("") + "secret:" }
+
 // idempotent is an idempotency key of a tenant.
 func (k keys) idempotent(tenant, name string) string {
 	return k.shared() + "key:" + strconv.Itoa(len(tenant)) + ":" + tenant + ":" + name

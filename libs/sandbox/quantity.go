@@ -51,6 +51,22 @@ func ParseCPU(s string) (int64, error) {
 	return max(1, int64(math.Round(f*scale))), nil
 }
 
+// maxGPUs bounds a number of GPUs; no node has that many.
+const maxGPUs = 1024
+
+// ParseGPUs parses a number of GPUs, or all of them.
+func ParseGPUs(s string) (int, error) {
+	t := strings.ToLower(strings.TrimSpace(s))
+	if t == "all" {
+		return AllGPUs, nil
+	}
+	n, err := strconv.Atoi(t)
+	if err != nil || n < 1 || n > maxGPUs || strings.ContainsAny(t, "+-") {
+		return 0, quantityError("gpu", s, `a positive whole number, or "all"`)
+	}
+	return n, nil
+}
+
 // plainDecimal refuses what ParseFloat takes beyond decimals: inf, nan, hexadecimal and underscores.
 func plainDecimal(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789.e+-") == ""

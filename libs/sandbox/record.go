@@ -44,12 +44,20 @@ type Record struct {
 type Spec struct {
 	// Image is the reference to run, as the client wrote it.
 	Image string `json:"image"`
+	// Private says that the client gave credentials for the image's registry, which are kept beside the record; see Secrets.
+	Private bool `json:"private,omitempty"`
 	// Entrypoint is the command with its arguments; never empty.
 	Entrypoint []string `json:"entrypoint"`
 	// Env is the environment of the sandbox, laid over the image's.
 	Env map[string]string `json:"env,omitempty"`
+	// Unset are names that the environment of all sandboxes of the operator may have, and this one shall not.
+	Unset []string `json:"unset,omitempty"`
 	// Limits bound what the sandbox may use; a zero field means no limit.
 	Limits Resources `json:"limits,omitzero"`
+	// GPUs is how many the sandbox gets; AllGPUs means all of the node.
+	GPUs int `json:"gpus,omitempty"`
+	// Volumes are mounted into the sandbox.
+	Volumes []Volume `json:"volumes,omitempty"`
 	// Requests is what placement reserves on the node.
 	Requests Resources `json:"requests,omitzero"`
 	// Extensions are the entries that are handed back to clients ("opensandbox.extensions.…").
@@ -63,6 +71,9 @@ type Spec struct {
 	// RenewOnAccess is by how much each access through a proxy or router extends the deadline; 0 means that access does not.
 	RenewOnAccess time.Duration `json:"renewOnAccess,omitempty"`
 }
+
+// AllGPUs asks for every GPU of the node.
+const AllGPUs = -1
 
 // Needs bounds where a sandbox may be placed. Empty fields ask for nothing.
 type Needs struct {
@@ -160,12 +171,22 @@ type Addresses struct {
 	ContainerIP string `json:"containerIP,omitempty"`
 	// Ports maps a container port to the port that the node really published.
 	Ports map[int]int `json:"ports,omitempty"`
+	// OnHost says that the sandbox uses the network of its node: each of its ports is the same port of the node.
+	OnHost bool `json:"onHost,omitempty"`
 }
 
 // Clone returns a copy that shares nothing with r that a caller could change.
 func (r Record) Clone() Record {
 	r.Spec.Entrypoint = slices.Clone(r.Spec.Entrypoint)
 	r.Spec.Env = maps.Clone(r.Spec.Env)
+	r.Spec.Unset = slices.Clone(r.Spec.Unset)
+	r.Spec.Volumes = slices.Clone(r.Spec.Volumes)
+	for i, v := range r.Spec.Volumes {
+		if v.Claim != nil {
+			claim := *v.Claim
+			r.Spec.Volumes[i].Claim = &claim
+		}
+	}
 	r.Spec.Extensions = maps.Clone(r.Spec.Extensions)
 	r.Spec.Needs.Labels = maps.Clone(r.Spec.Needs.Labels)
 	r.Intent.Metadata = maps.Clone(r.Intent.Metadata)

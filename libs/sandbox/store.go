@@ -15,6 +15,8 @@ type New struct {
 	Accepted bool
 	// Key, if it is set, makes repeated creates give one record.
 	Key Key
+	// Secret are the sealed credentials of the image's registry, for a Spec that is Private; nil: none. It is kept beside the record.
+	Secret []byte
 }
 
 // Usage is what is held on a node.
@@ -244,6 +246,7 @@ type Store interface {
 	Losses
 	Deadlines
 	Observations
+	Secrets
 	Queries
 	Hints
 }

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"database/sql"
 	"fmt"
 	"io"
 	"io/fs"
@@ -199,6 +200,32 @@ func TestRefusedFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, text)
+}
+
+// TestFileThatAnotherProgramHolds waits for the program, and then says who is to blame.
+func TestFileThatAnotherProgramHolds(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, q := range []string{`CREATE TABLE theirs (id TEXT)`, `BEGIN EXCLUSIVE`} {
+		if _, err := conn.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rejected(t, "a file that is locked", path, fault.Conflict, path, "locked by another program")
+	if _, err := conn.ExecContext(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path)
 }
 
 func TestSecondOpenInThisProcess(t *testing.T) {

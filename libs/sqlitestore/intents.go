@@ -34,6 +34,11 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 				return err
 			}
 		}
+		if n.Secret != nil {
+			if _, err := t.stmts.secretPut.ExecContext(t.ctx, string(n.ID), n.Secret); err != nil {
+				return err
+			}
+		}
 		out, err = t.save(nil, sandbox.NewRecord(n, t.now, sandbox.TraceOf(ctx)))
 		return err
 	})

@@ -2,19 +2,16 @@ package sqlitestore
 
 import (
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
-	"opensandbox/libs/sandbox/sandboxtest"
 )
 
 // execute runs SQL on a file as another program would.
@@ -104,51 +101,53 @@ func present(t *testing.T) int {
 	return len(steps)
 }
 
+// TestUpgradeFromTheFirstSchema opens a file that the first release left, and uses all that it knew.
 func TestUpgradeFromTheFirstSchema(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "store.db")
-	first, err := embedded.ReadFile("migrations/0001_init.sql")
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "store.db")
+	first, err := os.ReadFile("testdata/schema-1.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := json.Marshal(sandbox.NewRecord(sandbox.New{ID: "a", Accepted: true, Spec: sandboxtest.Spec(time.Hour)}, time.Now(), ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, q := range []struct {
-		text string
-		args []any
-	}{
-		{metaTable, nil}, {string(first), nil},
-		{`INSERT INTO osb_meta (key, value) VALUES ('schema_version', '1'), ('incarnation', '2026-01-01T00:00:00Z')`, nil},
-		{`INSERT INTO osb_sandbox (id, tenant, created_at, version, visible, state, unplaced, mirrored, body) VALUES ('a', '', 1, 1, 1, 'Pending', 1, 0, ?)`, []any{body}},
-		{`INSERT INTO osb_node VALUES ('n', 'engine', 7, 1, 1, 2000, 0, 3, 40000, 40100, '')`, nil},
-	} {
-		if _, err := db.ExecContext(t.Context(), q.text, q.args...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	execute(t, path, string(first))
 	s := open(t, path)
-	if r, err := s.Get(t.Context(), "a"); err != nil || r.Spec.Image == "" {
-		t.Errorf("record %+v, %v", r, err)
+	if id, err := s.Installation(ctx); id != "first" || err != nil {
+		t.Errorf("installation %q, %v", id, err)
 	}
-	nodes, err := s.Nodes(t.Context())
+	page, err := s.List(ctx, sandbox.Query{Limit: 10})
+	if err != nil || page.Total != 2 || page.Items[0].ID != "running" || page.Items[1].ID != "pending" {
+		t.Errorf("list: %+v, %v", page, err)
+	}
+	if page, err = s.List(ctx, sandbox.Query{Limit: 10, Metadata: map[string]string{"team": "a"}}); err != nil || page.Total != 1 {
+		t.Errorf("list by metadata: %+v, %v", page, err)
+	}
+	running, err := s.Get(ctx, "running")
+	if err != nil || running.Placement.Ports[44772] != 40000 || running.Observed.Addresses.ContainerIP != "172.17.0.2" || running.Spec.Private {
+		t.Errorf("record %+v, %v", running, err)
+	}
+	if use, err := s.Usage(ctx); err != nil || use["n"].Reserved.CPU != 500 {
+		t.Errorf("usage %+v, %v", use, err)
+	}
+	nodes, err := s.Nodes(ctx)
 	if err != nil || len(nodes) != 1 || nodes[0].Session != 7 || !nodes[0].Draining || nodes[0].Capacity.CPU != 2000 || nodes[0].Removed {
 		t.Errorf("nodes %+v, %v", nodes, err)
 	}
-	n, err := s.Register(t.Context(), node.Registration{Name: "n", EngineID: "engine", Labels: map[string]string{"zone": "a"}})
+	n, err := s.Register(ctx, node.Registration{Name: "n", EngineID: "engine", Labels: map[string]string{"zone": "a"}})
 	if err != nil || n.Session != 8 {
 		t.Errorf("registered again: %+v, %v", n, err)
 	}
-	if _, err := os.Stat(path + ".bak-v1"); err != nil {
-		t.Errorf("no copy of the file before the change: %v", err)
+	if _, err := s.SetGone(ctx, "running", sandbox.ReasonDeleted); err != nil {
+		t.Errorf("write: %v", err)
+	}
+	if n, err := s.Purge(ctx, 0, 10); n != 1 || err != nil {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	copied := path + ".bak-v1"
+	if got := scalar(t, copied, `SELECT count(*) FROM osb_sandbox`); got != "3" {
+		t.Errorf("the copy from before has %s records", got)
+	}
+	if got := scalar(t, copied, `SELECT value FROM osb_meta WHERE key = 'schema_version'`); got != "1" {
+		t.Errorf("the copy from before has schema version %s", got)
 	}
 }
 

@@ -124,6 +124,11 @@ func (t *tx) save(before *sandbox.Record, r sandbox.Record) (sandbox.Record, err
 	if err := t.saveLabels(before, &r); err != nil {
 		return sandbox.Record{}, err
 	}
+	if r.DropsSecret(before) {
+		if _, err := t.stmts.secretDrop.ExecContext(t.ctx, string(r.ID)); err != nil {
+			return sandbox.Record{}, err
+		}
+	}
 	t.topics = append(t.topics, wakeup.Of(before, &r)...)
 	t.saved[r.ID] = &r
 	return r.Clone(), nil

@@ -18,6 +18,7 @@ type writeStatements struct {
 	nodeLease, nodeDrain, meta, metaPut               *sql.Stmt
 	key, keyPut, keysOver                             *sql.Stmt
 	session, sessionPut, nodeForget, nodeUsed         *sql.Stmt
+	secretPut, secretDrop                             *sql.Stmt
 }
 
 const (
@@ -84,6 +85,8 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 		{&w.sessionPut, `INSERT OR REPLACE INTO osb_session (name, session) VALUES (?, ?)`},
 		{&w.nodeForget, `DELETE FROM osb_node WHERE name = ?`},
 		{&w.nodeUsed, `SELECT count(*) FROM osb_sandbox WHERE node = ?`},
+		{&w.secretPut, `INSERT INTO osb_secret (id, sealed) VALUES (?, ?)`},
+		{&w.secretDrop, `DELETE FROM osb_secret WHERE id = ?`},
 		{&w.meta, `SELECT value FROM osb_meta WHERE key = ?`},
 		{&w.metaPut, `INSERT INTO osb_meta (key, value) VALUES (?, ?)`},
 	}
@@ -92,7 +95,7 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 
 // readStatements are prepared on each connection that reads, when it first needs them.
 type readStatements struct {
-	load, unplaced, nextExpiry, attention, work, onNode, unmirrored, nodes, meta, usage, counts *sql.Stmt
+	load, unplaced, nextExpiry, attention, work, onNode, unmirrored, nodes, meta, usage, counts, secret *sql.Stmt
 }
 
 func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
@@ -109,6 +112,7 @@ func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
 		{&r.meta, `SELECT value FROM osb_meta WHERE key = ?`},
 		{&r.usage, `SELECT node, count(*), total(cpu), total(memory) FROM osb_hold GROUP BY node`},
 		{&r.counts, `SELECT coalesce(node, ''), state, count(*) FROM osb_sandbox WHERE visible = 1 GROUP BY node, state`},
+		{&r.secret, `SELECT sealed FROM osb_secret WHERE id = ?`},
 	}
 	return r, prepare(list, func(text string) (*sql.Stmt, error) { return db.PrepareContext(ctx, text) })
 }

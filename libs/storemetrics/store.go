@@ -138,6 +138,10 @@ func (s *sandboxes) Mirrored(ctx context.Context, node string, versions map[sand
 	return call(ctx, s.observe, "mirrored", func(ctx context.Context) error { return s.Store.Mirrored(ctx, node, versions) })
 }
 
+func (s *sandboxes) Secret(ctx context.Context, id sandbox.ID) ([]byte, error) {
+	return read(ctx, s.observe, "secret", func(ctx context.Context) ([]byte, error) { return s.Store.Secret(ctx, id) })
+}
+
 func (s *sandboxes) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error) {
 	return read(ctx, s.observe, "get", func(ctx context.Context) (sandbox.Record, error) { return s.Store.Get(ctx, id) })
 }

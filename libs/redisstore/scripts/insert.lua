@@ -1,9 +1,9 @@
 -- Adds a record at the time of the server, with the indexes that a new record is in, and the idempotency key that leads to it.
--- KEYS: record, counter, deadlines, counts, idempotency key (any key of the cell when there is none), then each set that is ordered by
--- the time of creation.
+-- KEYS: record, counter, deadlines, counts, idempotency key (any key of the cell when there is none), secret, then each set that is ordered
+-- by the time of creation.
 -- ARGV: id, body, accepted, flags, life time (µs; '' for none), schema, channel, hints, the time ('' for the server's, else µs), tenant,
 -- name of the call, field of the counts, then of the idempotency key: its life time (ms; '' for no key), its hash, the id that it may lead
--- to and is replaced all the same, and what stands before the id in the name of a record.
+-- to and is replaced all the same, and what stands before the id in the name of a record; last the secret ('' for none).
 -- Answers {'ok', creation, deadline}, {'exists'}, or {'held', hash, id, record} when the key leads to another record.
 -- %.0f writes numbers below 2^53 exactly; tostring would not.
 local present = redis.call('HMGET', KEYS[1], 'v', 'w', 'c', 'x')
@@ -36,6 +36,7 @@ end
 redis.call('HSET', KEYS[1], 'v', '1', 'c', created, 'b', ARGV[2], 'x', deadline, 'a', ARGV[3], 'f', ARGV[4], 'n', '', 'p', '', 'z', ARGV[6],
   't', ARGV[10], 'w', ARGV[11])
 redis.call('HINCRBY', KEYS[4], ARGV[12], 1)
-for i = 6, #KEYS do redis.call('ZADD', KEYS[i], created, ARGV[1]) end
+if ARGV[17] ~= '' then redis.call('SET', KEYS[6], ARGV[17]) end
+for i = 7, #KEYS do redis.call('ZADD', KEYS[i], created, ARGV[1]) end
 redis.call('PUBLISH', ARGV[7], hints)
 return {'ok', created, deadline}

@@ -14,6 +14,8 @@ type CreateRequest struct {
 	Tenant   string
 	Spec     sandbox.Spec
 	Metadata map[string]string
+	// Credentials are for the registry of the image; the zero value means none.
+	Credentials sandbox.Credentials
 	// Async answers at once, without waiting for Running.
 	Async bool
 	// Key, if it is set, makes repetitions of the request give one sandbox.
@@ -39,6 +41,8 @@ const (
 	codeEngine     = "DOCKER::ENGINE_UNAVAILABLE"
 	codeNoCapacity = "SANDBOX::NO_CAPACITY"
 	codeNodeLost   = "SANDBOX::NODE_LOST"
+	// codeHostNetwork is ours: sandboxes use the network of the node, and another one has it.
+	codeHostNetwork = "SANDBOX::HOST_NETWORK_IN_USE"
 )
 
 // Create makes a sandbox and waits until it is Running, has failed, or CreateWait is over; a sandbox that is not Running by then is
@@ -47,13 +51,15 @@ const (
 // A create whose key was used before joins the first one and gets its outcome, as an error of type Replayed or a View that says so.
 // fault.Unavailable when the store goes away: the sandbox may have been made, and a repetition with the same key finds it.
 func (u *UseCases) Create(ctx context.Context, req CreateRequest) (View, error) {
-	if err := u.checkCreate(req); err != nil {
+	if err := u.checkCreate(&req); err != nil {
 		return View{}, err
 	}
 	id, async := u.deps.NewID(), req.Async || u.cfg.CreateWait <= 0
-	r, err := u.deps.Store.Insert(u.traced(ctx), sandbox.New{
-		ID: id, Tenant: req.Tenant, Spec: req.Spec, Metadata: req.Metadata, Accepted: async, Key: req.Key,
-	})
+	n := sandbox.New{ID: id, Tenant: req.Tenant, Spec: req.Spec, Metadata: req.Metadata, Accepted: async, Key: req.Key}
+	if err := u.seal(&n, req.Credentials); err != nil {
+		return View{}, err
+	}
+	r, err := u.deps.Store.Insert(u.traced(ctx), n)
 	if err != nil {
 		return View{}, notInserted(err, id, req.Key)
 	}
@@ -66,8 +72,8 @@ func (u *UseCases) Create(ctx context.Context, req CreateRequest) (View, error) 
 	return v, err
 }
 
-// checkCreate checks what depends on the configuration, and the metadata.
-func (u *UseCases) checkCreate(req CreateRequest) error {
+// checkCreate checks what depends on the configuration, and the metadata. It tidies the paths of volumes.
+func (u *UseCases) checkCreate(req *CreateRequest) error {
 	if u.cfg.MaxTimeout > 0 && req.Spec.Timeout > u.cfg.MaxTimeout {
 		return fault.Newf(fault.Invalid, "timeout is %d seconds; this server allows at most %d", int64(req.Spec.Timeout.Seconds()), int64(u.cfg.MaxTimeout.Seconds())).
 			WithCode(sandbox.CodeInvalidParameter).WithDetails(fault.Detail{Field: "timeout", Problem: "exceeds server.max_sandbox_timeout_seconds"})
@@ -76,7 +82,12 @@ func (u *UseCases) checkCreate(req CreateRequest) error {
 		return fault.New(fault.Forbidden, "extensions[node.runtime] asks for an isolation runtime that the operator of this server has not allowed: docker.allowed_runtimes does not name it").
 			WithDetails(fault.Detail{Field: "extensions[node.runtime]", Problem: "not in docker.allowed_runtimes"})
 	}
-	return sandbox.CheckMetadata(req.Metadata)
+	if err := sandbox.CheckMetadata(req.Metadata); err != nil || len(req.Spec.Volumes) == 0 {
+		return err
+	}
+	volumes, err := sandbox.CheckVolumes(req.Spec.Volumes, u.cfg.AllowedHostPaths)
+	req.Spec.Volumes = volumes
+	return err
 }
 
 // notInserted is the answer when a create could not be written, or when that cannot be said. With a key the id stays unsaid: the key may
@@ -147,6 +158,9 @@ func (u *UseCases) createFailed(ctx context.Context, r *sandbox.Record) error {
 
 // createFault turns the reason of a failed create into an error.
 func createFault(o sandbox.Observed) *fault.Error {
+	if err, ok := sandbox.VolumeFault(o.Reason, o.Message); ok {
+		return err
+	}
 	switch o.Reason {
 	case sandbox.ReasonImageUnavailable:
 		return fault.New(fault.Invalid, o.Message).WithCode(codeImagePull)
@@ -162,6 +176,8 @@ func createFault(o sandbox.Observed) *fault.Error {
 		return fault.New(fault.Unavailable, o.Message).WithCode(codeEngine).RetryAfter(2 * time.Second)
 	case sandbox.ReasonNodeLost, sandbox.ReasonNodeCutOff:
 		return fault.New(fault.Unavailable, o.Message).WithCode(codeNodeLost).RetryAfter(2 * time.Second)
+	case sandbox.ReasonHostNetworkInUse:
+		return fault.New(fault.Conflict, o.Message).WithCode(codeHostNetwork)
 	case sandbox.ReasonExecdNotAnswering:
 		return fault.New(fault.Internal, o.Message).WithCode(codeExecd)
 	}

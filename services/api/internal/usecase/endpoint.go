@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strconv"
+	"strings"
 
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
@@ -24,6 +25,16 @@ const TokenHeader = "X-EXECD-ACCESS-TOKEN" //nolint:gosec // the name of a heade
 type EndpointRequest struct {
 	Ref
 	Port int
+	// ServerProxy asks for a path through the server; nil: for the port itself.
+	ServerProxy *ServerProxy
+}
+
+// ServerProxy is how the client reached the server that it wants to reach the port through.
+type ServerProxy struct {
+	// Host is the host, perhaps with a port, that the request was for.
+	Host string
+	// V1 says that the request was for a path below /v1.
+	V1 bool
 }
 
 // Endpoint is how to reach a port: host, port and perhaps a path, without a scheme, and the headers that must be sent.
@@ -63,7 +74,27 @@ func (u *UseCases) Endpoint(ctx context.Context, req EndpointRequest) (Endpoint,
 	if host == "" {
 		host = u.cfg.PublicHost
 	}
-	return u.endpoint(&r, host, req.Port), nil
+	e := u.endpoint(&r, host, req.Port)
+	if req.ServerProxy != nil {
+		e.Address = u.proxied(req.ServerProxy, r.ID, req.Port)
+	}
+	return e, nil
+}
+
+// proxied returns the path of a port through the server: below the name that the operator gave it, which may have a path, else where the
+// client found it.
+func (u *UseCases) proxied(via *ServerProxy, id sandbox.ID, port int) string {
+	base := via.Host
+	if via.V1 {
+		base += "/v1"
+	}
+	if e := strings.TrimRight(strings.TrimSpace(u.cfg.External), "/"); e != "" {
+		if _, behind, ok := strings.Cut(e, "://"); ok {
+			e = behind
+		}
+		base = e
+	}
+	return base + "/sandboxes/" + string(id) + "/proxy/" + strconv.Itoa(port)
 }
 
 // addressed reports whether the present placement has been Running, so that its addresses are known.
@@ -73,6 +104,9 @@ func addressed(r *sandbox.Record) bool {
 
 func (u *UseCases) endpoint(r *sandbox.Record, host string, port int) Endpoint {
 	ports := r.Observed.Addresses.Ports
+	if r.Observed.Addresses.OnHost && port != ExecdPort {
+		return Endpoint{Address: net.JoinHostPort(host, strconv.Itoa(port))}
+	}
 	if direct, ok := ports[port]; ok && port == AppPort {
 		return Endpoint{Address: net.JoinHostPort(host, strconv.Itoa(direct))}
 	}

@@ -39,8 +39,20 @@ type Config struct {
 	MaxTimeout time.Duration
 	// PublicHost is where clients reach published ports of nodes that have no host of their own.
 	PublicHost string
+	// External is the name of the server at which clients reach sandboxes through it, perhaps with a path; empty: the one that they used.
+	External string
 	// AllowedRuntimes are the isolation runtimes that a create may ask for.
 	AllowedRuntimes []string
+	// AllowedHostPaths are the directories of nodes below which a create may mount something.
+	AllowedHostPaths []string
+}
+
+// Vault keeps what must not be readable in a store.
+type Vault interface {
+	// Seal encrypts a secret of a sandbox for the agents of the installation.
+	Seal(id sandbox.ID, clear []byte) ([]byte, error)
+	// Digest maps a text to one that tells nothing about it; equal texts give equal digests.
+	Digest(text string) string
 }
 
 // Deps are the ports.
@@ -58,6 +70,8 @@ type Deps struct {
 	Host func(ctx context.Context, nodeName string) (string, error)
 	// Trace returns the trace of a request, as in the W3C header traceparent, which the records that it changes carry on; nil: none.
 	Trace func(ctx context.Context) string
+	// Vault seals the credentials that creates bring; nil: they are refused.
+	Vault Vault
 	// Live looks at what engines have; nil when this server cannot.
 	Live Live
 	Log  *slog.Logger
