@@ -88,8 +88,8 @@ func (e engine) EngineID(ctx context.Context) (string, error) {
 	return observe(ctx, e, "engine_id", e.Executor.EngineID)
 }
 
-func (e engine) EnsureImage(ctx context.Context, image, platform string, progress func(string)) error {
-	return e.act(ctx, "ensure_image", func(ctx context.Context) error { return e.Executor.EnsureImage(ctx, image, platform, progress) })
+func (e engine) EnsureImage(ctx context.Context, img executor.Image, progress func(string)) error {
+	return e.act(ctx, "ensure_image", func(ctx context.Context) error { return e.Executor.EnsureImage(ctx, img, progress) })
 }
 
 func (e engine) Create(ctx context.Context, p executor.Plan) error {

@@ -31,7 +31,13 @@ type Plan struct {
 	Image      string
 	Entrypoint []string
 	Env        map[string]string
-	Limits     sandbox.Resources
+	// Unset are names that the environment of all sandboxes may have, and this one shall not.
+	Unset  []string
+	Limits sandbox.Resources
+	// GPUs is how many the sandbox gets; sandbox.AllGPUs means all.
+	GPUs int
+	// Volumes are mounted. Those of the runtime that are made for this Ref, and shall go with it, carry its id and epoch.
+	Volumes []sandbox.Volume
 	// Runtime is the isolation runtime of the engine, such as runsc; empty: the engine's default.
 	Runtime string
 	// Platform is os/arch of the image, such as linux/arm64; empty: the engine's own.
@@ -40,6 +46,16 @@ type Plan struct {
 	Ports map[int]int
 	// Token guards the daemon inside the sandbox. It must not become readable through the engine: no label, environment or image.
 	Token string
+}
+
+// Image is an image that a sandbox is made from.
+type Image struct {
+	// Name is the reference, as the client wrote it.
+	Name string
+	// Platform is os/arch, such as linux/arm64; empty: the engine's own.
+	Platform string
+	// Credentials are shown to the registry if the image has to be pulled; the zero value means none.
+	Credentials sandbox.Credentials
 }
 
 // Phase is how far the engine has come with an incarnation.
@@ -54,6 +70,8 @@ const (
 	Exited Phase = "exited"
 	// Removing: on its way out; neither usable nor gone.
 	Removing Phase = "removing"
+	// Leftover: there is no container, only something that was made for it, such as a volume. Only List tells of it.
+	Leftover Phase = "leftover"
 )
 
 // Instance is what the engine has for an incarnation.
@@ -86,6 +104,8 @@ const (
 	CodeImage = "DOCKER::SANDBOX_IMAGE_PULL_FAILED"
 	// CodeStart: the engine refused to create or start the container.
 	CodeStart = "DOCKER::SANDBOX_START_FAILED"
+	// CodeHostNetwork: sandboxes use the network of the node, and another one has it.
+	CodeHostNetwork = "SANDBOX::HOST_NETWORK_IN_USE"
 )
 
 // PortTaken is the cause inside an error with CodePortTaken.
@@ -106,27 +126,29 @@ func ErrPortTaken(containerPort, hostPort int) error {
 type Executor interface {
 	// Name tells which engine this is; it stays the same for the life of the engine's data.
 	EngineID(ctx context.Context) (string, error)
-	// EnsureImage makes the image present for the platform (os/arch; empty: the engine's own), pulling it if needed; concurrent calls for
-	// one image share the pull, and a caller that gives up does not stop it for the others. progress is called with short texts for
+	// EnsureImage makes the image present, pulling it if the engine does not have it. Concurrent calls for one image share the pull, but
+	// never with other credentials, and a caller that gives up does not stop it for the others. progress is called with short texts for
 	// people, not after the return, and only if there is something to pull. fault.Invalid with CodeImage when there is no such image or
-	// it may not be pulled.
-	EnsureImage(ctx context.Context, image, platform string, progress func(string)) error
-	// Create makes the container, not started. fault.Conflict when one with this id exists, whatever its epoch; fault.Invalid when
-	// the engine refuses the plan; fault.NotFound when the image is missing.
+	// it may not be pulled. No error has any of the credentials in it.
+	EnsureImage(ctx context.Context, img Image, progress func(string)) error
+	// Create makes the container, not started, and what it needs that is missing. fault.Conflict when one with this id exists, whatever
+	// its epoch; fault.Invalid when the engine refuses the plan; fault.NotFound when the image is missing. An error of a volume has a
+	// wire code of package sandbox, and one with CodeHostNetwork says that there is no room for a second sandbox. What was made before an
+	// error is a Leftover, which Remove removes.
 	Create(ctx context.Context, p Plan) error
 	// Start starts a created container and delivers the token. Success when it runs already. ErrPortTaken when a leased port cannot
 	// be bound (the container is left Created and must be removed); fault.Invalid when the entry point cannot be run.
 	Start(ctx context.Context, p Plan) error
 	// Inspect looks at what carries the id, whatever its epoch. fault.NotFound when there is nothing.
 	Inspect(ctx context.Context, id sandbox.ID) (Instance, error)
-	// List returns everything of this installation and node that the engine has, in any phase.
+	// List returns everything of this installation and node that the engine has, in any phase, and each Leftover that nothing uses.
 	List(ctx context.Context) ([]Instance, error)
 	// Ready asks the daemon inside once whether it answers. nil means yes; fault.Unavailable: not yet.
 	Ready(ctx context.Context, in Instance) error
 	// Kill ends all processes with SIGKILL at once, also of a paused sandbox. Success when nothing runs, or nothing is there.
 	Kill(ctx context.Context, r Ref) error
-	// Remove removes the incarnation and all that was made for it. Success when nothing is there; an incarnation with another
-	// epoch is left alone.
+	// Remove removes the incarnation and all that was made for it, also when only that is left. Success when nothing is there; an
+	// incarnation with another epoch is left alone. A volume that others use stays, and is a Leftover once nothing uses it.
 	Remove(ctx context.Context, r Ref) error
 }
 

@@ -16,6 +16,7 @@ func BrokenVariants() []Variant {
 		{Name: "renewals that do not move the deadline index", Store: func(_ *world, s *memstore.Store) fullStore { return staleIndex{s, map[sandbox.ID]time.Time{}} }},
 		{Name: "work that is forgotten when it is read", Store: func(_ *world, s *memstore.Store) fullStore { return edgeTriggered{s, map[sandbox.ID]uint64{}} }},
 		{Name: "cleaned before it is removed", Engine: func(e *fakeexec.Engine) simulatedEngine { return lazyRemove{e} }},
+		{Name: "containers are removed, and nothing else", Engine: func(e *fakeexec.Engine) simulatedEngine { return containersOnly{e} }},
 		{Name: "garbage at first sight", OneLook: true},
 		{Name: "a start without the engine's memory of the name", Engine: func(e *fakeexec.Engine) simulatedEngine { return forgetful{e} }},
 		{Name: "observations of older epochs", Store: func(_ *world, s *memstore.Store) fullStore { return unfenced{s} }},
@@ -86,6 +87,16 @@ func (s edgeTriggered) OnNode(context.Context, string) ([]sandbox.Record, error)
 type lazyRemove struct{ *fakeexec.Engine }
 
 func (e lazyRemove) Remove(ctx context.Context, r executor.Ref) error { return e.Kill(ctx, r) }
+
+// containersOnly forgets what was made for a container that is not there.
+type containersOnly struct{ *fakeexec.Engine }
+
+func (e containersOnly) Remove(ctx context.Context, r executor.Ref) error {
+	if in, err := e.Inspect(ctx, r.ID); err != nil || in.Epoch != r.Epoch {
+		return nil //nolint:nilerr // it is what is wrong with this one
+	}
+	return e.Engine.Remove(ctx, r)
+}
 
 // forgetful makes a second container of a name in place of refusing it.
 type forgetful struct{ *fakeexec.Engine }

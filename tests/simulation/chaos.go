@@ -93,7 +93,8 @@ func (p *plane) interfere(n *simNode) {
 }
 
 func (p *plane) failOnce(n *simNode) {
-	methods := []fakeexec.Method{fakeexec.Create, fakeexec.Start, fakeexec.Inspect, fakeexec.List, fakeexec.Kill, fakeexec.Remove, fakeexec.Pause, fakeexec.Unpause, fakeexec.EnsureImage}
+	methods := []fakeexec.Method{fakeexec.Create, fakeexec.Start, fakeexec.Inspect, fakeexec.List, fakeexec.Kill, fakeexec.Remove, fakeexec.Pause, fakeexec.Unpause, fakeexec.EnsureImage,
+		fakeexec.AfterVolumes}
 	m := pick(p.world, methods)
 	err := errUnclassified
 	if p.oneIn(2) {

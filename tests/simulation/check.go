@@ -64,6 +64,17 @@ func (c *checker) records(ids ...sandbox.ID) {
 	}
 }
 
+// secret checks that credentials are kept while they may be needed, and no longer.
+func (c *checker) secret(r *sandbox.Record) {
+	kept, err := c.p.real.Secret(background(), r.ID)
+	switch {
+	case err != nil:
+		c.p.fail("secret of %s: %v", r.ID, err)
+	case (kept != nil) != r.KeepsSecret():
+		c.p.fail("%s: the credentials are kept: %v, and are needed: %v", r.ID, kept != nil, r.KeepsSecret())
+	}
+}
+
 func (c *checker) record(was, is sandbox.Record) {
 	if was.ID == "" || !is.Intent.ExpiresAt.Equal(was.Intent.ExpiresAt) {
 		c.promise(&is)
@@ -72,6 +83,7 @@ func (c *checker) record(was, is sandbox.Record) {
 		return
 	}
 	p := c.p
+	c.secret(&is)
 	p.say("record", "%s %s gen %d/%d node %q epoch %d %s %s ended=%v accepted=%v", is.ID, is.Intent.Desired, is.Observed.Generation, is.Intent.Generation,
 		is.Placement.Node, is.Placement.Epoch, is.Observed.State, is.Observed.Reason, is.Ended(), is.Intent.Accepted)
 	switch {
@@ -182,6 +194,9 @@ func (c *checker) wanted(ref executor.Ref) (sandbox.Record, bool) {
 // atEnd checks what must hold when faults have stopped and everything was given time.
 func (c *checker) atEnd() {
 	for _, n := range c.p.nodes {
+		if left := n.real.Volumes(); len(left) > 0 && !n.dead {
+			c.p.fail("leaked on %s: volumes %q", n.name, left)
+		}
 		for _, in := range n.real.Instances() {
 			switch {
 			case !n.dead:

@@ -21,6 +21,9 @@ type client struct {
 // entrypoints are what sandboxes run, weighted by repetition.
 var entrypoints = [][]string{{"run"}, {"run"}, {"run"}, {"run"}, {"slow", "3"}, {"slow", "4000"}, {"exit", "0"}, {"exit", "3"}, {"missing"}}
 
+// claims are the volumes that sandboxes ask for: few, so that some are shared.
+var claims = []string{"a", "b", "c", "d", "e"}
+
 // operate makes some sandboxes and then does random things to them for a while.
 func (c *client) operate(t *thread, creates, ops int) {
 	for creates > 0 {
@@ -98,6 +101,11 @@ func (c *client) wish() api.CreateRequest {
 		req.Spec.Timeout = 0
 	case 2, 3, 4:
 		req.Spec.Image = fakeexec.RemoteImage + "-image"
+	case 5:
+		req.Spec.Image, req.Credentials = fakeexec.PrivateImage+"-image", fakeexec.Credentials()
+	}
+	if w.oneIn(3) {
+		req.Spec.Volumes = []sandbox.Volume{{Name: "v", MountPath: "/v", Claim: &sandbox.VolumeClaim{Name: pick(w, claims), Create: true, Delete: true}}}
 	}
 	if w.oneIn(2) {
 		req.Spec.Requests = sandbox.Resources{CPU: 1000}

@@ -53,10 +53,10 @@ func (p enginePort) change(name string, do func() error) error {
 
 func (p enginePort) EngineID(ctx context.Context) (string, error) { return p.e.EngineID(ctx) }
 
-func (p enginePort) EnsureImage(ctx context.Context, img, platform string, progress func(string)) error {
+func (p enginePort) EnsureImage(ctx context.Context, img executor.Image, progress func(string)) error {
 	var told []string
 	err := act(p.w.current, "EnsureImage", func() error {
-		return p.e.EnsureImage(ctx, img, platform, func(s string) { told = append(told, s) })
+		return p.e.EnsureImage(ctx, img, func(s string) { told = append(told, s) })
 	})
 	for _, s := range told {
 		progress(s)

@@ -74,7 +74,7 @@ func (p *plane) startAgent(n *simNode) {
 	if p.variant.NoCutOff {
 		cfg.NodeLostAfter = 0
 	}
-	deps := agent.Deps{Store: p.port(), Executor: p.enginePort(n), Token: token, Clock: func() time.Time { return p.now }, Log: log()}
+	deps := agent.Deps{Store: p.port(), Executor: p.enginePort(n), Token: token, Unseal: unsealed, Clock: func() time.Time { return p.now }, Log: log()}
 	if p.variant.ForgetLease {
 		n.disk.Renewed = time.Time{}
 	}

@@ -106,7 +106,7 @@ func (p *plane) startAPI(a *apiProcess, name string) {
 	n := 0
 	began := p.steps
 	a.uses = api.NewUseCases(api.UseCaseConfig{CreateWait: 5 * time.Second, ChangeWait: 5 * time.Second, AddressWait: time.Second, PublicHost: "h"}, api.UseCaseDeps{
-		Store: p.port(), Waiter: simWaiter{p}, Token: token, Log: log(),
+		Store: p.port(), Waiter: simWaiter{p}, Token: token, Vault: openVault{}, Log: log(),
 		NewID: func() sandbox.ID { n++; return sandbox.ID(fmt.Sprintf("%s-%d-%d", name, began, n)) },
 	})
 }

@@ -99,7 +99,7 @@ func (p *plane) empty() bool {
 		}
 	}
 	for _, n := range p.live() {
-		if len(n.real.Instances()) > 0 {
+		if len(n.real.Instances())+len(n.real.Volumes()) > 0 {
 			return false
 		}
 	}

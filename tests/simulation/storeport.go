@@ -210,6 +210,10 @@ func (p storePort) Mirrored(ctx context.Context, n string, v map[sandbox.ID]uint
 	return do(p, "Mirrored", func() error { return p.s.Mirrored(ctx, n, v) })
 }
 
+func (p storePort) Secret(ctx context.Context, id sandbox.ID) ([]byte, error) {
+	return read(p, func() ([]byte, error) { return p.s.Secret(ctx, id) })
+}
+
 func (p storePort) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error) {
 	return read(p, func() (sandbox.Record, error) { return p.s.Get(ctx, id) })
 }

@@ -27,8 +27,13 @@ type Harness struct {
 	Ports func() map[int]int
 	// TakePort makes a port of the node unusable until the test ends.
 	TakePort func(t *testing.T, port int)
-	// NewID returns an id that was not used before.
+	// NewID returns an id that was not used before, of a-z, 0-9 and -.
 	NewID func() sandbox.ID
+	// HasVolume reports whether the runtime has a volume of a name; MakeVolume makes one as somebody else would, and RemoveVolume removes one.
+	HasVolume                func(t *testing.T, name string) bool
+	MakeVolume, RemoveVolume func(t *testing.T, name string)
+	// LeaveVolume makes the volumes of a plan and no container, as a crash in the middle of a create leaves them.
+	LeaveVolume func(t *testing.T, p executor.Plan)
 }
 
 // patience bounds every wait for something that the runtime does by itself.
@@ -51,6 +56,12 @@ func TestExecutor(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"events":                      watch,
 		"facts":                       describe,
 		"nothing there":               nothing,
+		"a volume goes with it":       volumeGoesWithItsSandbox,
+		"a volume stays":              volumeThatStays,
+		"a volume is missing":         volumeIsMissing,
+		"a volume is shared":          volumeIsShared,
+		"a volume is left":            volumeIsLeft,
+		"a volume of an older epoch":  volumeOfAnotherEpoch,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newHarness(t)) })
 	}
@@ -125,7 +136,7 @@ func (h Harness) run(t *testing.T, entrypoint []string) executor.Plan {
 
 func life(t *testing.T, h Harness) {
 	e := h.Executor
-	must(t, "image", e.EnsureImage(t.Context(), h.Image, "", func(string) {}))
+	must(t, "image", e.EnsureImage(t.Context(), executor.Image{Name: h.Image}, func(string) {}))
 	p := h.plan(t, h.Forever)
 	must(t, "create", e.Create(t.Context(), p))
 	in, err := e.Inspect(t.Context(), p.ID)
@@ -283,7 +294,7 @@ func takenPort(t *testing.T, h Harness) {
 }
 
 func noImage(t *testing.T, h Harness) {
-	err := h.Executor.EnsureImage(t.Context(), h.NoImage, "", func(string) {})
+	err := h.Executor.EnsureImage(t.Context(), executor.Image{Name: h.NoImage}, func(string) {})
 	wantKind(t, "ensure", err, fault.Invalid)
 	if fault.CodeOf(err) != executor.CodeImage || !strings.Contains(fault.TextOf(err), h.NoImage) {
 		t.Errorf("ensure = %v (code %q); want code %s and the image's name", err, fault.CodeOf(err), executor.CodeImage)

@@ -39,6 +39,8 @@ const (
 	Remove      Method = "Remove"
 	Pause       Method = "Pause"
 	Unpause     Method = "Unpause"
+	// AfterVolumes makes Create fail when it has made the volumes, and not yet the container.
+	AfterVolumes Method = "AfterVolumes"
 )
 
 // Engine is an engine in memory. All methods may be called concurrently.
@@ -49,6 +51,7 @@ type Engine struct {
 	mu       sync.Mutex
 	down     bool
 	boxes    map[sandbox.ID]*box
+	volumes  map[string]*volume
 	failures map[Method][]error
 	foreign  map[int]bool
 	watchers map[int]*watcher
@@ -131,12 +134,19 @@ func Behave(entrypoint []string) Behaviour {
 const (
 	MissingImage = "missing"
 	RemoteImage  = "remote"
+	// PrivateImage has to be pulled with the Credentials of this package.
+	PrivateImage = "private"
 )
+
+// Credentials are the ones with which a PrivateImage may be pulled.
+func Credentials() sandbox.Credentials {
+	return sandbox.Credentials{Username: "robot", Password: "open"}
+}
 
 // New returns an engine without containers. now is its clock.
 func New(id string, now func() time.Time) *Engine {
 	return &Engine{
-		id: id, now: now, boxes: map[sandbox.ID]*box{}, failures: map[Method][]error{}, foreign: map[int]bool{}, watchers: map[int]*watcher{},
+		id: id, now: now, boxes: map[sandbox.ID]*box{}, volumes: map[string]*volume{}, failures: map[Method][]error{}, foreign: map[int]bool{}, watchers: map[int]*watcher{},
 		facts: executor.Facts{Platform: "linux/amd64", Runtimes: []string{"fake"}},
 	}
 }
@@ -181,19 +191,19 @@ func (e *Engine) EngineID(context.Context) (string, error) {
 	return e.id, e.fail("EngineID")
 }
 
-// EnsureImage finds every image whose name does not begin with MissingImage.
-func (e *Engine) EnsureImage(ctx context.Context, img, _ string, progress func(string)) error {
+// EnsureImage finds every image whose name does not begin with MissingImage, nor with PrivateImage without the right credentials.
+func (e *Engine) EnsureImage(ctx context.Context, img executor.Image, progress func(string)) error {
 	e.mu.Lock()
 	err := e.fail(EnsureImage)
 	e.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(img, MissingImage) {
-		return fault.Newf(fault.Invalid, "image %q does not exist", img).WithCode(executor.CodeImage)
+	if strings.HasPrefix(img.Name, MissingImage) || strings.HasPrefix(img.Name, PrivateImage) && img.Credentials != Credentials() {
+		return fault.Newf(fault.Invalid, "image %q does not exist", img.Name).WithCode(executor.CodeImage)
 	}
-	if strings.HasPrefix(img, RemoteImage) {
-		progress("pulling image " + img)
+	if strings.HasPrefix(img.Name, RemoteImage) || strings.HasPrefix(img.Name, PrivateImage) {
+		progress("pulling image " + img.Name)
 	}
 	return ctx.Err()
 }
@@ -210,6 +220,12 @@ func (e *Engine) Create(_ context.Context, p executor.Plan) error {
 	}
 	if strings.HasPrefix(p.Image, MissingImage) {
 		return fault.New(fault.NotFound, "no such image")
+	}
+	if err := e.makeVolumes(p); err != nil {
+		return err
+	}
+	if err := e.fail(AfterVolumes); err != nil {
+		return err
 	}
 	p.Ports = maps.Clone(p.Ports)
 	b := &box{plan: p, behave: Behave(p.Entrypoint), in: executor.Instance{
@@ -277,7 +293,7 @@ func (e *Engine) Inspect(_ context.Context, id sandbox.ID) (executor.Instance, e
 	return in, nil
 }
 
-// List returns everything, by id.
+// List returns everything, by id, and then what is left of others.
 func (e *Engine) List(context.Context) ([]executor.Instance, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -288,7 +304,7 @@ func (e *Engine) List(context.Context) ([]executor.Instance, error) {
 	for _, id := range slices.Sorted(maps.Keys(e.boxes)) {
 		out = append(out, e.boxes[id].in)
 	}
-	return out, nil
+	return append(out, e.leftovers()...), nil
 }
 
 // Ready succeeds once the daemon answers.
@@ -329,12 +345,15 @@ func (e *Engine) Remove(_ context.Context, r executor.Ref) error {
 	if err := e.fail(Remove); err != nil {
 		return err
 	}
+	var last executor.Plan
 	if b := e.boxes[r.ID]; b != nil && b.in.Epoch == r.Epoch {
 		if b.in.Phase == executor.Running || b.in.Phase == executor.Paused {
 			e.end(b, 137, WasKilled)
 		}
+		last = b.plan
 		delete(e.boxes, r.ID)
 		e.note(r, WasRemoved)
 	}
+	e.removeVolumes(r, last)
 	return nil
 }

@@ -60,6 +60,7 @@ type Config struct {
 // Store is what an agent needs of the store.
 type Store interface {
 	sandbox.Observations
+	sandbox.Secrets
 	sandbox.Queries
 	sandbox.Hints
 	node.Registry
@@ -71,7 +72,9 @@ type Deps struct {
 	Executor executor.Executor
 	// Token returns the access token of an incarnation.
 	Token func(id sandbox.ID, epoch uint64) string
-	Log   *slog.Logger
+	// Unseal opens what travels sealed beside a record; nil: sandboxes with credentials for a registry fail here.
+	Unseal func(id sandbox.ID, sealed []byte) ([]byte, error)
+	Log    *slog.Logger
 	// Registry takes the metrics, and Tracers the spans; nil: there are none.
 	Registry prometheus.Registerer
 	Tracers  trace.TracerProvider
@@ -209,7 +212,7 @@ func (a *Agent) unmirror(id sandbox.ID) {
 func convergeConfig(cfg Config, deps Deps, session uint64) converge.Config {
 	return converge.Config{
 		Node: cfg.Node, Session: session, RetainFailed: cfg.RetainFailed, ReadyTimeout: cfg.ReadyTimeout,
-		PortMin: cfg.PortMin, PortMax: cfg.PortMax, Token: deps.Token, Log: deps.Log,
+		PortMin: cfg.PortMin, PortMax: cfg.PortMax, Token: deps.Token, Unseal: deps.Unseal, Log: deps.Log,
 	}
 }
 

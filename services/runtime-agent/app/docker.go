@@ -19,6 +19,18 @@ type DockerConfig struct {
 	DropCapabilities []string
 	NoNewPrivileges  bool
 	PidsLimit        int
+	// NetworkMode is bridge, host, or the name of a network that the operator has made; empty: bridge.
+	NetworkMode string
+	// SeccompProfile is the path of a profile in JSON, that JSON itself, "unconfined" or "builtin"; AppArmorProfile is the name of a loaded profile.
+	// Empty: the engine's own.
+	SeccompProfile, AppArmorProfile string
+	// SandboxEnv and SandboxBinds (source:target[:mode]) are for all sandboxes.
+	SandboxEnv   map[string]string
+	SandboxBinds []string
+	// AllowedHostPaths are the directories of the node below which sandboxes may mount something; none: nothing.
+	AllowedHostPaths []string
+	// StateDir is that of the agent.
+	StateDir string
 	// APITimeout bounds each call of the engine, PullTimeout a pull.
 	APITimeout, PullTimeout time.Duration
 	// ExecdPath is a file with the daemon for the sandboxes; empty takes the one that is built in.
@@ -45,6 +57,8 @@ func OpenDocker(ctx context.Context, cfg DockerConfig) (Docker, error) {
 	return docker.Open(ctx, docker.Config{
 		Installation: cfg.Installation, Node: cfg.Node, PublishHost: cfg.PublishHost, DropCapabilities: cfg.DropCapabilities,
 		NoNewPrivileges: cfg.NoNewPrivileges, PidsLimit: int64(cfg.PidsLimit), APITimeout: cfg.APITimeout, PullTimeout: cfg.PullTimeout,
+		NetworkMode: cfg.NetworkMode, SeccompProfile: cfg.SeccompProfile, AppArmorProfile: cfg.AppArmorProfile,
+		SandboxEnv: cfg.SandboxEnv, SandboxBinds: cfg.SandboxBinds, AllowedHostPaths: cfg.AllowedHostPaths, StateDir: cfg.StateDir,
 		Daemon: daemon, Log: cfg.Log,
 	})
 }

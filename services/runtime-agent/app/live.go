@@ -2,6 +2,9 @@ package app
 
 import (
 	"context"
+	"net"
+	"strconv"
+	"time"
 
 	"opensandbox/libs/agentrpc"
 	"opensandbox/libs/executor"
@@ -12,6 +15,11 @@ import (
 
 // Live returns what looks at this node's sandboxes directly: for the internal HTTP API, and for an api in the same process.
 func (a *Agent) Live() agentrpc.LiveReader { return live{a.cfg.Node, a.engine, &a.history} }
+
+// portTimeout bounds the connection to a container on the same machine.
+const portTimeout = 3 * time.Second
+
+var _ agentrpc.Dialer = live{}
 
 type live struct {
 	node    string
@@ -70,4 +78,17 @@ func (l live) Events(_ context.Context, r agentrpc.Ref, n int) ([]agentrpc.Event
 		out = append(out, agentrpc.Event{At: e.At, Action: e.Action, ExitCode: e.ExitCode})
 	}
 	return out, nil
+}
+
+// DialPort implements agentrpc.Dialer: it connects to the container's own address. A sandbox that uses the network of the node has none:
+// its ports would be all that listens on the node.
+func (l live) DialPort(ctx context.Context, r agentrpc.Ref, port int) (net.Conn, error) {
+	in, err := l.find(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if in.Phase != executor.Running || in.Addresses.OnHost || in.Addresses.ContainerIP == "" {
+		return nil, fault.New(fault.Unavailable, "the container of the sandbox has no address").About(string(r.ID)).RetryAfter(time.Second)
+	}
+	return (&net.Dialer{Timeout: portTimeout}).DialContext(ctx, "tcp", net.JoinHostPort(in.Addresses.ContainerIP, strconv.Itoa(port)))
 }

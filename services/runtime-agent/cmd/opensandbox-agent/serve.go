@@ -24,7 +24,9 @@ func serve(ctx context.Context, s settings.Settings) error {
 	engine, err := agent.OpenDocker(ctx, agent.DockerConfig{
 		Installation: p.Installation.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
 		NoNewPrivileges: s.Docker.NoNewPrivileges, PidsLimit: s.Docker.PidsLimit, APITimeout: s.Docker.APITimeout,
-		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log,
+		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log, NetworkMode: s.Docker.NetworkMode,
+		SeccompProfile: s.Docker.SeccompProfile, AppArmorProfile: s.Docker.AppArmorProfile, SandboxEnv: s.Docker.SandboxEnv,
+		SandboxBinds: s.Docker.SandboxBinds, AllowedHostPaths: s.Storage.AllowedHostPaths, StateDir: s.Agent.StateDir,
 	})
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func run(ctx context.Context, p *process.Process, store agent.Store, engine agen
 	if err != nil {
 		return err
 	}
-	listener, err := httpx.Listen(ctx, httpx.Config{Address: s.Agent.Listen, KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace})
+	listener, err := httpx.Listen(ctx, httpx.Config{Address: s.Agent.Listen, KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, Backlog: s.Server.Backlog})
 	if err != nil {
 		return fmt.Errorf("agent.listen: %w", err)
 	}
@@ -70,7 +72,7 @@ func run(ctx context.Context, p *process.Process, store agent.Store, engine agen
 		Node: s.Agent.Node, StateDir: s.Agent.StateDir, Host: host, Address: address, Labels: s.Agent.Labels, Capacity: s.Agent.Capacity,
 		MaxSandboxes: s.Agent.MaxSandboxes, PortMin: s.Docker.PortMin, PortMax: s.Docker.PortMax, Concurrency: s.Docker.MaxConcurrency,
 		RetainFailed: s.Server.RetainFailed, NodeLostAfter: s.Scheduler.NodeLostAfter,
-	}, agent.Deps{Store: store, Executor: engine, Token: p.Installation.Token, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
+	}, agent.Deps{Store: store, Executor: engine, Token: p.Installation.Token, Unseal: p.Installation.Unseal, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
 	if err != nil {
 		return err
 	}
@@ -81,6 +83,7 @@ func run(ctx context.Context, p *process.Process, store agent.Store, engine agen
 	if err != nil {
 		return err
 	}
+	defer live.Close()
 	var g lifecycle.Group
 	if err := p.AddAdmin(ctx, &g, node.Ready); err != nil {
 		return err

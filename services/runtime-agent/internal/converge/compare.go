@@ -92,7 +92,9 @@ func (k *Comparer) have(ctx context.Context, instances []executor.Instance) map[
 	have, count := make(map[executor.Ref]executor.Phase, len(instances)), map[executor.Phase]int{}
 	for _, in := range instances {
 		have[in.Ref] = in.Phase
-		count[in.Phase]++
+		if in.Phase != executor.Leftover {
+			count[in.Phase]++
+		}
 	}
 	k.c.deps.Observe.Containers(count)
 	k.c.keepMarks(ctx, have)
@@ -125,7 +127,7 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 		if !k.told[in.Ref] {
 			k.told[in.Ref] = true
 			k.c.deps.Observe.Difference(differenceOlder)
-			k.c.cfg.Log.WarnContext(ctx, "container is older than the store and has no record; it is left alone", "sandbox", in.ID, "created", in.CreatedAt)
+			k.c.cfg.Log.WarnContext(ctx, "container is older than the store and has no record; it is left alone", "sandbox", in.ID, "created", in.CreatedAt, "phase", in.Phase)
 		}
 		return time.Time{}, nil
 	}
@@ -138,7 +140,7 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	if now.Before(first.Add(SecondLook)) {
 		return first.Add(SecondLook), nil
 	}
-	k.c.cfg.Log.WarnContext(ctx, "removing container without a record", "sandbox", in.ID, "epoch", in.Epoch)
+	k.c.cfg.Log.WarnContext(ctx, "removing container without a record", "sandbox", in.ID, "epoch", in.Epoch, "phase", in.Phase)
 	if err := k.c.destroy(ctx, in); err != nil {
 		return now.Add(SecondLook), nil // the engine is away or busy; the next comparison tries again
 	}
@@ -154,7 +156,7 @@ func (k *Comparer) superseded(ctx context.Context, r *sandbox.Record, in executo
 		return nil // placed after the store was read, or ahead of its record
 	}
 	k.c.deps.Observe.Difference(differenceSuperseded)
-	k.c.cfg.Log.WarnContext(ctx, "removing container that its record has given up", "sandbox", in.ID, "epoch", in.Epoch)
+	k.c.cfg.Log.WarnContext(ctx, "removing container that its record has given up", "sandbox", in.ID, "epoch", in.Epoch, "phase", in.Phase)
 	if err := k.c.destroy(ctx, in); err != nil {
 		return nil //nolint:nilerr // the engine is away or busy; the next comparison tries again
 	}

@@ -20,6 +20,7 @@ import (
 // Store is what converging needs of the store.
 type Store interface {
 	sandbox.Observations
+	sandbox.Secrets
 	sandbox.Queries
 }
 
@@ -37,6 +38,8 @@ type Config struct {
 	PortMin, PortMax int
 	// Token returns the access token of an incarnation.
 	Token func(id sandbox.ID, epoch uint64) string
+	// Unseal opens what travels sealed beside a record; nil: this agent cannot.
+	Unseal func(id sandbox.ID, sealed []byte) ([]byte, error)
 	// Lease tells when the node is cut off; nil: never.
 	Lease *Lease
 	// Clock is the clock of the lease, which is asked before anything is made or started. nil takes the time that a step was given.
@@ -300,7 +303,8 @@ func ref(r *sandbox.Record) executor.Ref {
 func (c *Converger) plan(r *sandbox.Record) executor.Plan {
 	p := executor.Plan{
 		Ref: ref(r), Tenant: r.Tenant, CreatedAt: r.CreatedAt,
-		Image: r.Spec.Image, Entrypoint: r.Spec.Entrypoint, Env: r.Spec.Env, Limits: r.Spec.Limits,
+		Image: r.Spec.Image, Entrypoint: r.Spec.Entrypoint, Env: r.Spec.Env, Unset: r.Spec.Unset, Limits: r.Spec.Limits, GPUs: r.Spec.GPUs,
+		Volumes: r.Spec.Volumes,
 		Runtime: r.Spec.Needs.Runtime, Platform: r.Spec.Needs.Platform,
 		Ports: r.Placement.Ports, Token: c.cfg.Token(r.ID, r.Placement.Epoch),
 	}

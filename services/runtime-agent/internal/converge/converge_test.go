@@ -33,11 +33,17 @@ type rig struct {
 
 func newRig(t *testing.T, entrypoint ...string) *rig {
 	t.Helper()
+	r := emptyRig(t)
+	r.insert(id, entrypoint...)
+	return r
+}
+
+func emptyRig(t *testing.T) *rig {
+	t.Helper()
 	r := &rig{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	clock := func() time.Time { return r.now }
 	r.store, r.engine = memstore.New(memstore.WithClock(clock)), fakeexec.New("e", clock)
 	r.restart()
-	r.insert(id, entrypoint...)
 	return r
 }
 
@@ -67,7 +73,12 @@ func (r *rig) insert(id sandbox.ID, entrypoint ...string) {
 	if entrypoint[0] == "no image" {
 		img = fakeexec.MissingImage
 	}
-	_, err := r.store.Insert(r.t.Context(), sandbox.New{ID: id, Spec: sandbox.Spec{Image: img, Entrypoint: entrypoint}})
+	r.insertSpec(id, sandbox.Spec{Image: img, Entrypoint: entrypoint})
+}
+
+func (r *rig) insertSpec(id sandbox.ID, spec sandbox.Spec) {
+	r.t.Helper()
+	_, err := r.store.Insert(r.t.Context(), sandbox.New{ID: id, Spec: spec})
 	if err == nil {
 		_, err = r.store.Place(r.t.Context(), sandbox.PlaceRequest{ID: id, Ports: []int{44772, 8080}, Candidates: []sandbox.Candidate{{Node: "n", PortMin: 40000, PortMax: 40050}}})
 	}

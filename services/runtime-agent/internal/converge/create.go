@@ -67,11 +67,15 @@ func (c *Converger) foundExisting(ctx context.Context, r *sandbox.Record) (Outco
 }
 
 func (c *Converger) ensureImage(ctx context.Context, r *sandbox.Record) (*Outcome, error) {
+	img, out, err := c.image(ctx, r)
+	if out != nil || err != nil {
+		return out, err
+	}
 	wanted, free := c.deps.GiveUp(ctx, r.ID)
 	defer free()
 	pulling, lost := false, error(nil)
 	over := c.deps.Observe.Begin(stagePull)
-	err := c.deps.Executor.EnsureImage(wanted, r.Spec.Image, r.Spec.Needs.Platform, func(text string) {
+	err = c.deps.Executor.EnsureImage(wanted, img, func(text string) {
 		pulling = true
 		if lost == nil {
 			lost = c.progress(wanted, r, sandbox.Report{State: sandbox.StatePending, Reason: sandbox.ReasonPulling, Message: text})
@@ -95,8 +99,8 @@ func (c *Converger) ensureImage(ctx context.Context, r *sandbox.Record) (*Outcom
 		out, err := c.failCreate(ctx, r, sandbox.ReasonImagePullFailed, fault.TextOf(err), err)
 		return &out, err
 	}
-	out, err := c.createFailed(ctx, r, err)
-	return &out, err
+	failed, err := c.createFailed(ctx, r, err)
+	return &failed, err
 }
 
 // start starts a created container.
@@ -261,7 +265,12 @@ func (c *Converger) createFailed(ctx context.Context, r *sandbox.Record, err err
 	if ctx.Err() != nil {
 		return again, ctx.Err()
 	}
+	if reason, ok := sandbox.VolumeReason(fault.CodeOf(err)); ok {
+		return c.failCreate(ctx, r, reason, fault.TextOf(err), err)
+	}
 	switch {
+	case fault.CodeOf(err) == executor.CodeHostNetwork:
+		return c.failCreate(ctx, r, sandbox.ReasonHostNetworkInUse, fault.TextOf(err), err)
 	case fault.Is(err, fault.Unavailable):
 		return c.failCreate(ctx, r, sandbox.ReasonEngineUnavailable, "the container engine does not answer", err)
 	case fault.Is(err, fault.Invalid):

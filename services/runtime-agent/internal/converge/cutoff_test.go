@@ -291,11 +291,11 @@ type stopped struct {
 	stop   func()
 }
 
-func (s stopped) EnsureImage(ctx context.Context, img, platform string, progress func(string)) error {
+func (s stopped) EnsureImage(ctx context.Context, img executor.Image, progress func(string)) error {
 	if s.during == fakeexec.EnsureImage {
 		s.stop()
 	}
-	return s.Engine.EnsureImage(ctx, img, platform, progress)
+	return s.Engine.EnsureImage(ctx, img, progress)
 }
 
 func (s stopped) Create(ctx context.Context, p executor.Plan) error {

@@ -3,6 +3,7 @@ package converge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"opensandbox/libs/executor"
@@ -144,6 +145,9 @@ func (c *Converger) remove(ctx context.Context, r *sandbox.Record) (out Outcome,
 	in, err := c.deps.Executor.Inspect(ctx, r.ID)
 	switch {
 	case fault.Is(err, fault.NotFound):
+		if err := c.removeLeftover(ctx, r); err != nil {
+			return c.engineFailed(ctx, r, err)
+		}
 	case err != nil:
 		return c.engineFailed(ctx, r, err)
 	case in.Epoch > r.Placement.Epoch:
@@ -161,6 +165,14 @@ func (c *Converger) remove(ctx context.Context, r *sandbox.Record) (out Outcome,
 	}
 	c.deps.Cleaned(r.ID)
 	return done, nil
+}
+
+// removeLeftover removes what was made for a container that is not there: it may not have come to it, or it may have gone already.
+func (c *Converger) removeLeftover(ctx context.Context, r *sandbox.Record) error {
+	if !slices.ContainsFunc(r.Spec.Volumes, func(v sandbox.Volume) bool { return v.Claim != nil && v.Claim.Delete }) {
+		return nil
+	}
+	return c.destroy(ctx, executor.Instance{Ref: ref(r), Phase: executor.Leftover})
 }
 
 // removeOlder removes what an earlier placement left on this node.

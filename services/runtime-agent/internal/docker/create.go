@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -39,11 +40,21 @@ var logLimits = container.LogConfig{Type: "json-file", Config: map[string]string
 func (e *Engine) Create(ctx context.Context, p executor.Plan) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
-	cfg, host, nets := e.spec(p)
-	_, err := e.api.ContainerCreate(ctx, cfg, host, nets, platform(p.Platform), containerName(p.ID))
-	switch {
-	case err == nil:
+	if e.network == hostMode {
+		e.hostTurn.Lock()
+		defer e.hostTurn.Unlock()
+		if err := e.checkHost(ctx, p.ID); err != nil {
+			return err
+		}
+	}
+	err := e.create(ctx, p)
+	if err == nil {
 		return nil
+	}
+	e.unpin(ctx, p.Ref)
+	switch {
+	case fault.CodeOf(err) != "" || fault.Is(err, fault.Unavailable):
+		return err
 	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image"):
 		e.pulls.forget(p.Image)
 	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "does not match the specified platform"):
@@ -51,6 +62,29 @@ func (e *Engine) Create(ctx context.Context, p executor.Plan) error {
 		return fault.Newf(fault.Invalid, "image %q is not available for platform %s", p.Image, p.Platform).WithCode(executor.CodeImage).Because(err)
 	}
 	return classify("create", err)
+}
+
+// create makes the container with its volumes, and returns the engine's own errors.
+func (e *Engine) create(ctx context.Context, p executor.Plan) error {
+	if len(p.Volumes) > 0 {
+		e.claims.RLock()
+		defer e.claims.RUnlock()
+	}
+	mounts, err := e.mounts(ctx, p)
+	if err != nil {
+		return err
+	}
+	cfg, host, nets := e.spec(p)
+	host.Mounts = append(host.Mounts, mounts...)
+	_, err = e.api.ContainerCreate(ctx, cfg, host, nets, platform(p.Platform), containerName(p.ID))
+	return err
+}
+
+// unpin lets go of what was held for the start of a container: it has it by now, or will never have it.
+func (e *Engine) unpin(ctx context.Context, r executor.Ref) {
+	if err := e.pins.Release(pinned(r)); err != nil {
+		e.cfg.Log.WarnContext(ctx, "cannot let go of what was to be mounted", "sandbox", r.ID, "error", err)
+	}
 }
 
 // platform is os/arch as the engine's API has it; nil leaves it to the engine.
@@ -71,7 +105,7 @@ func platform(s string) *ocispec.Platform {
 
 func (e *Engine) spec(p executor.Plan) (*container.Config, *container.HostConfig, *network.NetworkingConfig) {
 	cfg := &container.Config{
-		Image: p.Image, Labels: e.labels(p), Env: environment(p),
+		Image: p.Image, Labels: e.labels(p), Env: e.environment(p),
 		Entrypoint: []string{delivery.Path, "--init", "--token-stdin", "--"}, Cmd: p.Entrypoint,
 		// The token comes through the standard input; it stays open to a second attach, by an agent that takes over.
 		OpenStdin: true, AttachStdin: true, ExposedPorts: nat.PortSet{},
@@ -80,15 +114,15 @@ func (e *Engine) spec(p executor.Plan) (*container.Config, *container.HostConfig
 	}
 	host := &container.HostConfig{
 		NetworkMode: container.NetworkMode(e.network), CapDrop: e.cfg.DropCapabilities, LogConfig: logLimits, PortBindings: nat.PortMap{},
-		Runtime: p.Runtime,
-		Tmpfs:   map[string]string{runDir: runDirOptions},
-		Mounts:  []mount.Mount{{Type: mount.TypeVolume, Source: e.volume, Target: delivery.Dir, ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}}},
+		Runtime: p.Runtime, SecurityOpt: e.security, Binds: e.cfg.SandboxBinds,
+		Tmpfs:  map[string]string{runDir: runDirOptions},
+		Mounts: []mount.Mount{{Type: mount.TypeVolume, Source: e.volume, Target: delivery.Dir, ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}}},
 		Resources: container.Resources{
 			Memory: p.Limits.Memory, NanoCPUs: p.Limits.CPU * 1e6, PidsLimit: &e.cfg.PidsLimit,
 		},
 	}
-	if e.cfg.NoNewPrivileges {
-		host.SecurityOpt = append(host.SecurityOpt, "no-new-privileges=true")
+	if p.GPUs != 0 {
+		host.DeviceRequests = []container.DeviceRequest{{Count: p.GPUs, Capabilities: [][]string{{"gpu"}}}}
 	}
 	for c, h := range p.Ports {
 		port := nat.Port(strconv.Itoa(c) + "/tcp")
@@ -106,10 +140,18 @@ func (e *Engine) spec(p executor.Plan) (*container.Config, *container.HostConfig
 	return cfg, host, nets
 }
 
-// environment is the user's, then ours: what the daemon needs cannot be overridden.
-func environment(p executor.Plan) []string {
-	env := make([]string, 0, len(p.Env)+2)
-	for k, v := range p.Env {
+// environment is the operator's for all sandboxes, the user's, then ours: what the daemon needs cannot be overridden.
+func (e *Engine) environment(p executor.Plan) []string {
+	all := maps.Clone(e.cfg.SandboxEnv)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for _, k := range p.Unset {
+		delete(all, k)
+	}
+	maps.Copy(all, p.Env)
+	env := make([]string, 0, len(all)+2)
+	for k, v := range all {
 		env = append(env, k+"="+v)
 	}
 	slices.Sort(env)
@@ -134,6 +176,10 @@ func hardwareAddress(ports map[int]int) string {
 func (e *Engine) Start(ctx context.Context, p executor.Plan) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
+	if err := e.repin(ctx, p); err != nil {
+		return err
+	}
+	defer e.unpin(ctx, p.Ref)
 	err := e.start(ctx, p)
 	if lacksDaemon(err) {
 		// Somebody has removed the volume while no sandbox used it, and the engine has made it anew for this one, empty.
@@ -146,6 +192,18 @@ func (e *Engine) Start(ctx context.Context, p executor.Plan) error {
 	return startFault(err, p.Ports)
 }
 
+// repin holds again what an agent that has ended held for the start. The places are the same.
+func (e *Engine) repin(ctx context.Context, p executor.Plan) error {
+	if len(p.Volumes) == 0 || e.pins.Holds(pinned(p.Ref)) {
+		return nil
+	}
+	_, err := e.mounts(ctx, p)
+	if err != nil {
+		e.unpin(ctx, p.Ref)
+	}
+	return err
+}
+
 // start returns the engine's own errors.
 func (e *Engine) start(ctx context.Context, p executor.Plan) error {
 	name := containerName(p.ID)
@@ -155,7 +213,7 @@ func (e *Engine) start(ctx context.Context, p executor.Plan) error {
 	}
 	defer stdin.Close()
 	// Written first: the engine holds it until the daemon reads, which then need not wait for the answer to start to come back here.
-	if err := deliverToken(stdin, p.Token); err != nil {
+	if err := deliverToken(stdin, p.Token, e.network != hostMode); err != nil {
 		return err
 	}
 	return e.api.ContainerStart(ctx, name, container.StartOptions{})
@@ -178,12 +236,14 @@ func lacksDaemon(err error) bool {
 // tokenTimeout bounds the write of one line to a process that is about to read it.
 const tokenTimeout = 5 * time.Second
 
-// deliverToken writes the line that the daemon waits for. A daemon that has it already does not read again; nothing is lost then.
-func deliverToken(stdin types.HijackedResponse, token string) error {
+// deliverToken writes the line that the daemon waits for. A daemon that has it already does not read again; nothing is lost then. openProxy
+// lets everybody reach the ports in the sandbox through the daemon, as everybody reaches what is published. In host mode these would be all
+// ports of the node, also those that it offers to itself only.
+func deliverToken(stdin types.HijackedResponse, token string, openProxy bool) error {
 	line, err := json.Marshal(struct {
 		Token     string `json:"token"`
 		OpenProxy bool   `json:"open_proxy"`
-	}{token, true})
+	}{token, openProxy})
 	if err != nil {
 		return fmt.Errorf("encode the token: %w", err)
 	}

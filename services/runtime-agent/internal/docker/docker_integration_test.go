@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/volume"
 
+	"opensandbox/libs/executor"
 	"opensandbox/libs/executor/executortest"
 	"opensandbox/libs/sandbox"
 	"opensandbox/services/runtime-agent/internal/delivery"
@@ -34,7 +35,7 @@ func open(t *testing.T, change func(*Config)) *Engine {
 	cfg := Config{
 		Installation: "test-" + strings.ToLower(rand.Text()[:10]), Node: "n", PublishHost: "127.0.0.1", NoNewPrivileges: true, PidsLimit: 256,
 		DropCapabilities: []string{"NET_RAW", "NET_ADMIN", "SYS_ADMIN"}, APITimeout: time.Minute, PullTimeout: time.Minute,
-		Daemon: daemon(t), Log: slog.New(slog.DiscardHandler),
+		Daemon: daemon(t), StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&cfg)
@@ -132,7 +133,11 @@ func TestExecutor(t *testing.T) {
 				}
 				t.Cleanup(func() { _ = l.Close() })
 			},
-			NewID: newID,
+			NewID:        newID,
+			HasVolume:    func(t *testing.T, name string) bool { return hasVolume(t, e, name) },
+			MakeVolume:   func(t *testing.T, name string) { makeVolume(t, e, name) },
+			RemoveVolume: func(t *testing.T, name string) { removeVolume(t, e, name) },
+			LeaveVolume:  func(t *testing.T, p executor.Plan) { leaveVolume(t, e, p) },
 		}
 	})
 }

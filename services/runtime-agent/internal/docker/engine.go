@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
 	"opensandbox/services/runtime-agent/internal/delivery"
+	"opensandbox/services/runtime-agent/internal/docker/hostpath"
 )
 
 var (
@@ -38,6 +40,20 @@ type Config struct {
 	DropCapabilities []string
 	NoNewPrivileges  bool
 	PidsLimit        int64
+	// NetworkMode is bridge, host, or the name of a network that the operator has made; empty: bridge.
+	NetworkMode string
+	// SeccompProfile is the path of a profile in JSON, that JSON itself, "unconfined" or "builtin"; empty: the engine's own. AppArmorProfile is the
+	// name of a loaded profile; empty: the engine's own.
+	SeccompProfile, AppArmorProfile string
+	// SandboxEnv is the environment of all sandboxes, under that of each.
+	SandboxEnv map[string]string
+	// SandboxBinds are mounted into all sandboxes, as source:target[:mode]. They are the operator's, and not bound by AllowedHostPaths.
+	SandboxBinds []string
+	// AllowedHostPaths are the directories below which sandboxes may mount paths of the node; none: nothing.
+	AllowedHostPaths []string
+	// StateDir is the directory of the agent, in which the engine is shown what it shall mount. Empty: there are no volumes but whole ones of the
+	// engine.
+	StateDir string
 	// APITimeout bounds each call but pulls and streams.
 	APITimeout time.Duration
 	// PullTimeout bounds a pull.
@@ -66,6 +82,14 @@ type Engine struct {
 	// local says that the engine is on this machine, so that container addresses can be reached from here.
 	local  bool
 	volume string
+	// security are the options that every sandbox gets.
+	security []string
+	pins     *hostpath.Pins
+	// claims is held for writing while a volume is removed, and for reading while a container is made that may use it: the engine knows of a
+	// use only once the container is there, and of the use of a part never.
+	claims sync.RWMutex
+	// hostTurn is held while a container is made in host mode.
+	hostTurn sync.Mutex
 }
 
 // Open connects to the engine that the standard Docker environment names, and prepares what all sandboxes share: the volume with the
@@ -76,7 +100,8 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("the environment does not describe a Docker engine: %w", err)
 	}
 	e := &Engine{cfg: cfg, api: api, local: strings.HasPrefix(api.DaemonHost(), "unix://"), probes: newProbes()}
-	e.pulls.byImage = map[wanted]*pull{}
+	e.pulls.byImage = map[executor.Image]*pull{}
+	e.pins = hostpath.NewPins(filepath.Join(cfg.StateDir, pinDir))
 	if err := e.prepare(ctx); err != nil {
 		e.Close()
 		return nil, err
@@ -93,10 +118,17 @@ func (e *Engine) prepare(ctx context.Context) error {
 	}
 	e.id = info.ID
 	e.perEndpoint = versions.GreaterThanOrEqualTo(e.api.ClientVersion(), "1.44")
-	if e.volume, err = e.provision(ctx); err != nil {
+	if e.security, err = e.securityOptions(ctx, info); err != nil {
 		return err
 	}
-	return e.separate(ctx)
+	if err := e.chooseNetwork(ctx); err != nil {
+		return err
+	}
+	if len(e.cfg.AllowedHostPaths) > 0 && !e.local {
+		e.cfg.Log.WarnContext(ctx, "host volumes are refused: the paths of storage.allowed_host_paths are on another machine than this process, which could not check them")
+	}
+	e.volume, err = e.provision(ctx)
+	return err
 }
 
 // provision brings the daemon to the engine.
@@ -107,6 +139,9 @@ func (e *Engine) provision(ctx context.Context) (string, error) {
 // Close frees the connections.
 func (e *Engine) Close() {
 	e.probes.CloseIdleConnections()
+	if err := e.pins.Close(); err != nil {
+		e.cfg.Log.Warn("cannot let go of what was to be mounted", "error", err)
+	}
 	_ = e.api.Close() // closes idle connections only, and cannot fail
 }
 

@@ -28,6 +28,8 @@ func classify(what string, err error) error {
 		return err
 	case client.IsErrConnectionFailed(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr):
 		return away(fmt.Errorf("%s: %w", what, err))
+	case causeOf(err) != nil:
+		return causeOf(err).Because(fmt.Errorf("%s: %w", what, err))
 	case errdefs.IsNotFound(err):
 		return fault.New(fault.NotFound, "the container engine has no such thing").Because(fmt.Errorf("%s: %w", what, err))
 	case errdefs.IsConflict(err):
@@ -36,6 +38,37 @@ func classify(what string, err error) error {
 		return fault.New(fault.Invalid, "the container engine refused the request: "+reason(err)).Because(fmt.Errorf("%s: %w", what, err))
 	}
 	return fault.New(fault.Internal, "the container engine failed").WithCode(executor.CodeStart).Because(fmt.Errorf("%s: %w", what, err))
+}
+
+// causes are failures that engines describe in their own words, in lower case, and about which somebody can do something: the operator, or
+// who asked for it.
+var causes = []struct {
+	text *regexp.Regexp
+	is   *fault.Error
+}{
+	{regexp.MustCompile(`no space left on device|disk quota exceeded`), internal("a disk of the node is full")},
+	{regexp.MustCompile(`could not select device driver .*gpu`), fault.New(fault.Invalid, "resourceLimits.gpu: the engine of the node has no GPUs to give")},
+	{regexp.MustCompile(`apparmor profile|apparmor failed`), internal("the AppArmor profile of docker.apparmor_profile is not loaded on the node, or cannot be used there")},
+	{regexp.MustCompile(`seccomp profile`), internal("the engine of the node does not take the profile of docker.seccomp_profile")},
+	{regexp.MustCompile(`bind source path does not exist: \S*/` + pinDir + `/`),
+		internal("the engine of the node does not see what its agent mounts, so there can be no host volumes, nor parts of others: the agent must share the engine's view of the file system")},
+	{regexp.MustCompile(`bind source path does not exist`), internal("a path of docker.sandbox_binds does not exist on the node")},
+	{regexp.MustCompile(`network [a-z0-9_.-]+ not found`), internal("the network of docker.network_mode does not exist on the node")},
+}
+
+func internal(text string) *fault.Error {
+	return fault.New(fault.Internal, text).WithCode(executor.CodeStart)
+}
+
+// causeOf finds a known failure in an engine's text; nil if there is none.
+func causeOf(err error) *fault.Error {
+	text := strings.ToLower(err.Error())
+	for _, c := range causes {
+		if c.text.MatchString(text) {
+			return c.is
+		}
+	}
+	return nil
 }
 
 // reason shortens an engine's text to what helps a client.
@@ -92,6 +125,9 @@ func startFault(err error, ports map[int]int) error {
 	if isPortTaken(text) {
 		c, h := takenPort(text, ports)
 		return executor.ErrPortTaken(c, h)
+	}
+	if c := causeOf(err); c != nil && !client.IsErrConnectionFailed(err) {
+		return c.Because(err)
 	}
 	if errdefs.IsNotFound(err) && !strings.Contains(text, "OCI runtime") {
 		return classify("start", err)

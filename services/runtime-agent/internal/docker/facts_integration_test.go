@@ -48,7 +48,7 @@ func TestARuntimeAndAPlatformThatAreThere(t *testing.T) {
 	e := open(t, nil)
 	p := planOf(t, e)
 	p.Runtime, p.Platform = "runc", "linux/"+runtime.GOARCH
-	for _, err := range []error{e.EnsureImage(t.Context(), p.Image, p.Platform, func(string) {}), e.Create(t.Context(), p), e.Start(t.Context(), p)} {
+	for _, err := range []error{e.EnsureImage(t.Context(), executor.Image{Name: p.Image, Platform: p.Platform}, func(string) {}), e.Create(t.Context(), p), e.Start(t.Context(), p)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,14 +76,14 @@ func TestAPlatformThatIsNotThere(t *testing.T) {
 	e := open(t, nil)
 	p := planOf(t, e)
 	p.Platform = "linux/s390x"
-	ref := registry(t) + "/tools/one-platform:1"
+	ref := startRegistry(t) + "/tools/one-platform:1"
 	push(t, e, ref)
 	t.Cleanup(func() {
 		_, _ = e.api.ImageRemove(context.WithoutCancel(t.Context()), ref, image.RemoveOptions{}) // there only if the engine took the other platform's
 	})
 	p.Image = ref
 	pulled := false
-	err := e.EnsureImage(t.Context(), p.Image, p.Platform, func(string) { pulled = true })
+	err := e.EnsureImage(t.Context(), executor.Image{Name: p.Image, Platform: p.Platform}, func(string) { pulled = true })
 	if err == nil {
 		err = e.Create(t.Context(), p)
 	}

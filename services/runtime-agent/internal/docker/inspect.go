@@ -48,6 +48,9 @@ func (e *Engine) instance(c container.InspectResponse) (executor.Instance, error
 	if n := c.NetworkSettings; n != nil {
 		in.Addresses = addresses(n)
 	}
+	if h := c.HostConfig; h != nil && h.NetworkMode.IsHost() {
+		in.Addresses = onHost(c.State.Running)
+	}
 	in.Image = c.Config.Image
 	if h := c.HostConfig; h != nil {
 		in.Limits = sandbox.Resources{CPU: h.NanoCPUs / 1e6, Memory: h.Memory}
@@ -140,7 +143,8 @@ func (e *Engine) List(ctx context.Context) ([]executor.Instance, error) {
 		}
 		out = append(out, in)
 	}
-	return out, nil
+	left, err := e.leftovers(ctx, all)
+	return append(out, left...), err
 }
 
 func (e *Engine) filter() filters.Args {

@@ -22,6 +22,10 @@ const (
 	labelTenant       = prefix + "tenant"
 	labelCreated      = prefix + "created-at"
 	labelDeadline     = prefix + "first-deadline"
+	// labelOf is on a volume that was made for a sandbox and shall go with it: the id of the sandbox, whose epoch and creation are beside it.
+	labelOf = prefix + "volume-of"
+	// labelClaim begins the labels of a container that name the volumes of the engine that it uses, wholly or in part.
+	labelClaim = prefix + "volume."
 	// labelRole tells what else of ours a thing is; sandboxes have none.
 	labelRole = prefix + "role"
 )
@@ -36,6 +40,11 @@ func (e *Engine) labels(p executor.Plan) map[string]string {
 	}
 	if !p.Deadline.IsZero() {
 		l[labelDeadline] = p.Deadline.UTC().Format(time.RFC3339Nano)
+	}
+	for _, v := range p.Volumes {
+		if v.Claim != nil {
+			l[labelClaim+v.Claim.Name] = v.Name
+		}
 	}
 	return l
 }

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"fmt"
 	"net"
 
 	"github.com/docker/docker/api/types/network"
@@ -23,16 +22,7 @@ func (e *Engine) findBridge(ctx context.Context) error {
 	if err != nil {
 		return classify("inspect the engine's bridge", err)
 	}
-	name := n.Options["com.docker.network.bridge.name"]
-	if name == "" {
-		name = defaultBridge
-	}
-	iface, err := net.InterfaceByName(name)
-	if err != nil {
-		return fmt.Errorf("the engine's bridge %s: %w", name, err)
-	}
-	e.bridge = iface.Index
-	return nil
+	return e.useBridge(n)
 }
 
 // introduce tells this machine's neighbour table (ARP) which hardware address an instance has. Engines give an address that has become

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/registry"
 
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
@@ -20,16 +21,14 @@ import (
 // progressEvery is how often the progress of a pull is told.
 const progressEvery = 500 * time.Millisecond
 
-// pulls shares the pulls of an engine: of any number of callers that want one image, one pulls and all listen.
+// pulls shares the pulls of an engine: of any number of callers that want one image for one platform, one pulls and all listen. Callers with
+// other credentials, or none, are never among them: what a registry gives to one it may refuse to another.
 type pulls struct {
 	mu      sync.Mutex
-	byImage map[wanted]*pull
+	byImage map[executor.Image]*pull
 	// have are images that were there when somebody last looked. Create finds out if that has changed.
 	have sync.Map
 }
-
-// wanted is an image for a platform; an empty platform is the engine's own.
-type wanted struct{ image, platform string }
 
 type pull struct {
 	waiters  int
@@ -42,8 +41,10 @@ type pull struct {
 
 func (p *pulls) forget(img string) { p.have.Delete(img) }
 
-// EnsureImage makes the image present.
-func (e *Engine) EnsureImage(ctx context.Context, img, onto string, progress func(string)) error {
+// EnsureImage makes the image present. One that the engine has already is used whatever the credentials are, as in OpenSandbox 1.1.1: the
+// registry is not asked.
+func (e *Engine) EnsureImage(ctx context.Context, want executor.Image, progress func(string)) error {
+	img, onto := want.Name, want.Platform
 	// The engine keeps one platform's image under a name, so what it has for a given platform is looked at each time.
 	if _, ok := e.pulls.have.Load(img); ok && onto == "" {
 		return nil
@@ -62,7 +63,6 @@ func (e *Engine) EnsureImage(ctx context.Context, img, onto string, progress fun
 	case !errdefs.IsNotFound(err):
 		return classify("inspect image", err)
 	}
-	want := wanted{img, onto}
 	p := e.join(want)
 	defer e.leave(want, p)
 	last := ""
@@ -85,7 +85,7 @@ func (e *Engine) EnsureImage(ctx context.Context, img, onto string, progress fun
 }
 
 // join returns the pull of the image in progress, or begins one. Its goroutine ends when the last waiter has left, or with the pull.
-func (e *Engine) join(want wanted) *pull {
+func (e *Engine) join(want executor.Image) *pull {
 	e.pulls.mu.Lock()
 	defer e.pulls.mu.Unlock()
 	if p := e.pulls.byImage[want]; p != nil {
@@ -93,7 +93,7 @@ func (e *Engine) join(want wanted) *pull {
 		return p
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.PullTimeout)
-	p := &pull{waiters: 1, progress: "pulling image " + want.image, changed: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
+	p := &pull{waiters: 1, progress: "pulling image " + want.Name, changed: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
 	e.pulls.byImage[want] = p
 	go func() {
 		err := e.pull(ctx, want, p)
@@ -103,7 +103,7 @@ func (e *Engine) join(want wanted) *pull {
 			delete(e.pulls.byImage, want)
 		}
 		if p.err = err; err == nil {
-			e.pulls.have.Store(want.image, true)
+			e.pulls.have.Store(want.Name, true)
 		}
 		close(p.done)
 	}()
@@ -111,7 +111,7 @@ func (e *Engine) join(want wanted) *pull {
 }
 
 // leave gives a pull up for one waiter. The last one stops it and waits for its end.
-func (e *Engine) leave(want wanted, p *pull) {
+func (e *Engine) leave(want executor.Image, p *pull) {
 	e.pulls.mu.Lock()
 	p.waiters--
 	last := p.waiters == 0
@@ -131,14 +131,21 @@ func isFor(os, arch, onto string) bool {
 	return p == nil || p.OS == os && p.Architecture == arch
 }
 
-func (e *Engine) pull(ctx context.Context, want wanted, p *pull) error {
-	img := want.image
-	stream, err := e.api.ImagePull(ctx, withTag(img), image.PullOptions{Platform: want.platform})
+func (e *Engine) pull(ctx context.Context, want executor.Image, p *pull) error {
+	options := image.PullOptions{Platform: want.Platform}
+	if c := want.Credentials; c.Set() {
+		auth, err := registry.EncodeAuthConfig(registry.AuthConfig{Username: c.Username, Password: c.Password})
+		if err != nil {
+			return fault.New(fault.Internal, "the registry credentials cannot be written for the engine").WithCode(executor.CodeImage)
+		}
+		options.RegistryAuth = auth
+	}
+	stream, err := e.api.ImagePull(ctx, withTag(want.Name), options)
 	if err != nil {
-		return pullFault(img, err)
+		return pullFault(want, err)
 	}
 	defer stream.Close()
-	layers := newLayers(img)
+	layers := newLayers(want.Name)
 	dec := json.NewDecoder(stream)
 	var told time.Time
 	for {
@@ -148,9 +155,9 @@ func (e *Engine) pull(ctx context.Context, want wanted, p *pull) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return pullFault(img, err)
+			return pullFault(want, err)
 		case m.Error != "":
-			return pullFault(img, errors.New(m.Error))
+			return pullFault(want, errors.New(m.Error))
 		}
 		layers.take(m)
 		if time.Since(told) < progressEvery {
@@ -172,28 +179,6 @@ func withTag(img string) string {
 		return img
 	}
 	return img + ":latest"
-}
-
-// refusals are how registries and engines say that there is no such image for this caller, in lower case.
-var refusals = []string{"not found", "manifest unknown", "pull access denied", "unauthorized", "denied", "no basic auth", "authentication required", "no matching manifest", "invalid reference"}
-
-func pullFault(img string, err error) error {
-	text := strings.ToLower(err.Error())
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return fault.Newf(fault.Internal, "image %q could not be pulled in the time that docker.pull_timeout_seconds allows", img).WithCode(executor.CodeImage).Because(err)
-	case errors.Is(err, context.Canceled):
-		return err
-	}
-	for _, r := range refusals {
-		if strings.Contains(text, r) {
-			return fault.Newf(fault.Invalid, "image %q does not exist, or may not be pulled without credentials", img).WithCode(executor.CodeImage).Because(err)
-		}
-	}
-	if c := classify("pull", err); fault.Is(c, fault.Unavailable) && !strings.Contains(text, "error response from daemon") {
-		return c
-	}
-	return fault.Newf(fault.Internal, "image %q could not be pulled: its registry does not answer as it should", img).WithCode(executor.CodeImage).Because(err)
 }
 
 // pullMessage is one message of the engine's pull stream.

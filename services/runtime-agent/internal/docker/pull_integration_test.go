@@ -21,12 +21,15 @@ import (
 	"opensandbox/libs/fault"
 )
 
-// registry starts a real registry on loopback, which engines accept without TLS, and returns its address.
-func registry(t *testing.T) string {
+// startRegistry starts a real registry on loopback, which engines accept without TLS, and returns its address.
+func startRegistry(t *testing.T) string { return startRegistryWith(t, "") }
+
+// startRegistryWith starts a registry with more configuration.
+func startRegistryWith(t *testing.T, extra string) string {
 	t.Helper()
 	address, dir := fmt.Sprintf("127.0.0.1:%d", freePort(t)), t.TempDir()
 	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n", dir, address)
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n%s", dir, address, extra)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,15 +51,21 @@ func registry(t *testing.T) string {
 }
 
 // missingImage names an image that a real registry denies having.
-func missingImage(t *testing.T) string { return registry(t) + "/no/such:image" }
+func missingImage(t *testing.T) string { return startRegistry(t) + "/no/such:image" }
 
 func push(t *testing.T, e *Engine, ref string) {
+	t.Helper()
+	pushAs(t, e, ref, "e30=")
+}
+
+// pushAs uploads the image of the tests, and takes its new name away from the engine.
+func pushAs(t *testing.T, e *Engine, ref, auth string) {
 	t.Helper()
 	ctx := t.Context()
 	if err := e.api.ImageTag(ctx, testImage, ref); err != nil {
 		t.Fatal(err)
 	}
-	out, err := e.api.ImagePush(ctx, ref, image.PushOptions{RegistryAuth: "e30="})
+	out, err := e.api.ImagePush(ctx, ref, image.PushOptions{RegistryAuth: auth})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,14 +86,14 @@ func drop(t *testing.T, e *Engine, ref string) {
 
 func TestPullIsShared(t *testing.T) {
 	e := open(t, nil)
-	ref := registry(t) + "/tools/box:1"
+	ref := startRegistry(t) + "/tools/box:1"
 	push(t, e, ref)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var told []string
 	for range 5 {
 		wg.Go(func() {
-			err := e.EnsureImage(t.Context(), ref, "", func(s string) { mu.Lock(); told = append(told, s); mu.Unlock() })
+			err := e.EnsureImage(t.Context(), executor.Image{Name: ref}, func(s string) { mu.Lock(); told = append(told, s); mu.Unlock() })
 			if err != nil {
 				t.Errorf("EnsureImage = %v", err)
 			}
@@ -103,11 +112,11 @@ func TestPullIsShared(t *testing.T) {
 func TestPullOfWhatIsNotThere(t *testing.T) {
 	e := open(t, nil)
 	for ref, want := range map[string]fault.Kind{
-		registry(t) + "/no/such:tag":   fault.Invalid,
-		"127.0.0.1:1/registry/is:away": fault.Internal,
-		"Not A Reference":              fault.Invalid,
+		startRegistry(t) + "/no/such:tag": fault.Invalid,
+		"127.0.0.1:1/registry/is:away":    fault.Internal,
+		"Not A Reference":                 fault.Invalid,
 	} {
-		err := e.EnsureImage(t.Context(), ref, "", func(string) {})
+		err := e.EnsureImage(t.Context(), executor.Image{Name: ref}, func(string) {})
 		if !fault.Is(err, want) || fault.CodeOf(err) != executor.CodeImage {
 			t.Errorf("%q: %v (%v, %q); want %v with code %s", ref, err, fault.KindOf(err), fault.CodeOf(err), want, executor.CodeImage)
 		}
@@ -118,7 +127,7 @@ func TestAbandonedPullStops(t *testing.T) {
 	e := open(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := e.EnsureImage(ctx, registry(t)+"/tools/other:1", "", func(string) {})
+	err := e.EnsureImage(ctx, executor.Image{Name: startRegistry(t) + "/tools/other:1"}, func(string) {})
 	if err == nil {
 		t.Error("an abandoned pull succeeded")
 	}

@@ -44,29 +44,52 @@ func (e *Engine) Kill(ctx context.Context, r executor.Ref) error {
 // removing is how often an engine that is removing already is asked whether it has finished.
 const removing = 20 * time.Millisecond
 
-// Remove removes the container with its anonymous volumes.
+// Remove removes the container with its anonymous volumes, and the named ones that were made for it.
 func (e *Engine) Remove(ctx context.Context, r executor.Ref) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
+	e.unpin(ctx, r)
+	claims, there, err := e.removeContainer(ctx, r)
+	if err != nil || there && len(claims) == 0 {
+		return err
+	}
+	return e.removeClaims(ctx, r, claims)
+}
+
+// removeContainer returns the volumes of the engine that the container used, and whether it was there.
+func (e *Engine) removeContainer(ctx context.Context, r executor.Ref) (claims []string, there bool, err error) {
 	for {
-		if ok, err := e.incarnation(ctx, r); !ok {
-			return err
+		c, err := e.api.ContainerInspect(ctx, containerName(r.ID))
+		if err != nil {
+			return claims, there, ignoreNotFound(classify("inspect", err))
 		}
-		err := e.api.ContainerRemove(ctx, containerName(r.ID), container.RemoveOptions{Force: true, RemoveVolumes: true})
+		in, err := e.instance(c)
+		if err != nil || in.Epoch != r.Epoch {
+			return claims, there, ignoreNotFound(err)
+		}
+		claims, there = claimsOf(c.Config.Labels), true
+		err = e.api.ContainerRemove(ctx, containerName(r.ID), container.RemoveOptions{Force: true, RemoveVolumes: true})
 		switch {
 		case err == nil, errdefs.IsNotFound(err):
 			e.dismiss(r.ID)
-			return nil
+			return claims, there, nil
 		case errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress"):
 		default:
-			return classify("remove", err)
+			return claims, there, classify("remove", err)
 		}
 		select {
 		case <-ctx.Done():
-			return classify("remove", ctx.Err())
+			return claims, there, classify("remove", ctx.Err())
 		case <-time.After(removing):
 		}
 	}
+}
+
+func ignoreNotFound(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // maxTail bounds what Tail returns.
