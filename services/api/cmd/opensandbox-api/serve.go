@@ -38,12 +38,21 @@ func serve(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	defer agents.Close()
+	renewals, closeRenewals, err := openRenewals(p)
+	if err != nil {
+		return err
+	}
+	defer closeRenewals()
 	front, err := app.New(ctx, app.Config{
 		Address: net.JoinHostPort(s.Server.Host, strconv.Itoa(s.Server.Port)), APIKey: s.Server.APIKey.Reveal(), Version: version,
 		PublicHost: app.PublicHost(s.Server.External, s.Server.Host, s.Docker.HostIP), CreateWait: s.Server.CreateWait, MaxTimeout: s.Server.MaxTimeout,
-		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, MaxConcurrency: s.Server.MaxConcurrency,
-		AllowedRuntimes: s.Docker.AllowedRuntimes, StoreTimeout: storeTimeout,
-	}, app.Deps{Store: store, Token: p.Installation.Token, Live: agents, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
+		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, Backlog: s.Server.Backlog, MaxConcurrency: s.Server.MaxConcurrency,
+		AllowedRuntimes: s.Docker.AllowedRuntimes, AllowedHostPaths: s.Storage.AllowedHostPaths, StoreTimeout: storeTimeout,
+		Proxy: app.ProxyConfig{
+			ResolveInternal: s.Proxy.ResolveInternal, Host: app.ProxyHost(s.Server.Host, s.Docker.HostIP), External: s.Server.External,
+			RenewInterval: s.RenewIntent.MinInterval,
+		},
+	}, app.Deps{Store: store, Token: p.Installation.Token, Vault: p.Installation, Live: agents, Renewals: renewals, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log, Access: p.Access})
 	if err != nil {
 		return err
 	}
@@ -55,4 +64,13 @@ func serve(ctx context.Context, s settings.Settings) error {
 	g.Add("api", front.Run)
 	p.Log.InfoContext(ctx, "serving", "address", front.Addr().String(), "installation", p.Installation.ID(), "version", version)
 	return g.Run(ctx)
+}
+
+// openRenewals returns where notices go that sandboxes are in use; nil without renewals on access.
+func openRenewals(p *process.Process) (app.Publisher, func(), error) {
+	client, key, err := p.OpenRenewIntents()
+	if client == nil || err != nil {
+		return nil, func() {}, err
+	}
+	return app.RedisPublisher(client, key), func() { _ = client.Close() }, nil // every notice was published or given up before
 }

@@ -32,9 +32,10 @@ func parseCreate(body []byte) (usecase.CreateRequest, error) {
 	if err := checkSources(f); err != nil {
 		return usecase.CreateRequest{}, err
 	}
-	req.Spec.Image = parseImage(f)
+	req.Spec.Image, req.Credentials = parseImage(f)
 	req.Spec.Entrypoint = parseEntrypoint(f)
-	req.Spec.Env = parseEnv(f)
+	req.Spec.Env, req.Spec.Unset = parseEnv(f)
+	req.Spec.Volumes = parseVolumes(f)
 	req.Spec.Timeout = parseTimeout(f)
 	limits := f.plainTexts("resourceLimits")
 	if !f.present("resourceLimits") {
@@ -47,7 +48,7 @@ func parseCreate(body []byte) (usecase.CreateRequest, error) {
 	if err := f.err(); err != nil {
 		return usecase.CreateRequest{}, err
 	}
-	if err := checkUnsupported(f, limits); err != nil {
+	if err := checkUnsupported(f); err != nil {
 		return usecase.CreateRequest{}, err
 	}
 	if req.Spec.Needs.Platform, err = parsePlatform(f, os, arch); err != nil {
@@ -58,6 +59,11 @@ func parseCreate(body []byte) (usecase.CreateRequest, error) {
 	}
 	if req.Spec.Limits, err = parseResources(limits); err != nil {
 		return usecase.CreateRequest{}, err
+	}
+	if s, ok := limits["gpu"]; ok {
+		if req.Spec.GPUs, err = sandbox.ParseGPUs(s); err != nil {
+			return usecase.CreateRequest{}, err
+		}
 	}
 	req.Spec.Requests, err = parseResources(requests)
 	return req, err
@@ -81,26 +87,45 @@ func checkSources(f form) error {
 	return nil
 }
 
-func parseImage(f form) string {
+func parseImage(f form) (string, sandbox.Credentials) {
 	img, ok := f.object("image")
 	if !ok {
 		if !f.present("image") {
 			f.blame("image", `required: an object with uri, such as {"uri":"python:3.11"}`)
 		}
-		return ""
+		return "", sandbox.Credentials{}
 	}
 	uri, _ := img.str("uri")
 	if strings.TrimSpace(uri) == "" {
 		img.blame("uri", "required: the reference of an image")
 	}
-	if auth, ok := img.object("auth"); ok {
-		for _, k := range []string{"username", "password"} {
-			if _, ok := auth.str(k); !ok {
-				auth.blame(k, "required: a string")
-			}
-		}
+	return strings.TrimSpace(uri), parseAuth(img)
+}
+
+// maxCredential bounds user name and password: the longest in use, keys of service accounts as JSON, have 3 KiB.
+const maxCredential = 16 << 10
+
+// parseAuth reads the credentials for the registry of an image. Both words are required once there is an auth, as in OpenSandbox 1.1.1.
+func parseAuth(img form) sandbox.Credentials {
+	auth, ok := img.object("auth")
+	if !ok {
+		return sandbox.Credentials{}
 	}
-	return strings.TrimSpace(uri)
+	word := func(name string) string {
+		v, ok := auth.str(name)
+		switch {
+		case !auth.present(name):
+			auth.blame(name, "required: a string")
+		case ok && len(v) > maxCredential:
+			auth.blame(name, "must have at most 16384 bytes")
+		}
+		return v
+	}
+	c := sandbox.Credentials{Username: word("username"), Password: word("password")}
+	if strings.Contains(c.Username, ":") {
+		auth.blame("username", "must not contain a colon (RFC 7617)")
+	}
+	return c
 }
 
 func parseEntrypoint(f form) []string {
@@ -121,9 +146,10 @@ func parseEntrypoint(f form) []string {
 	return ep
 }
 
-func parseEnv(f form) map[string]string {
+// parseEnv returns what is set, and the names whose null takes away what the operator has set for all sandboxes.
+func parseEnv(f form) (out map[string]string, unset []string) {
 	in := f.texts("env")
-	out := make(map[string]string, len(in))
+	out = make(map[string]string, len(in))
 	for k, v := range in {
 		switch {
 		case k == "" || strings.ContainsAny(k, "=\x00"):
@@ -132,17 +158,19 @@ func parseEnv(f form) map[string]string {
 			f.blame("env["+k+"]", "the name is reserved for the system")
 		case strings.HasPrefix(k, egressEnvPrefix):
 			f.blame("env["+clip(k)+"]", "settings of the egress sidecar need networkPolicy, which this server does not support yet")
-		case v == nil: // null drops the entry
+		case v == nil:
+			unset = append(unset, k)
 		case strings.ContainsRune(*v, 0):
 			f.blame("env["+clip(k)+"]", "a value must not contain NUL")
 		default:
 			out[k] = *v
 		}
 	}
+	slices.Sort(unset)
 	if len(out) == 0 {
-		return nil
+		out = nil
 	}
-	return out
+	return out, unset
 }
 
 // parseTimeout returns 0 for a sandbox without a deadline: no timeout, or null.
@@ -167,16 +195,10 @@ func checkFlags(f form) {
 	if f.present("networkPolicy") {
 		f.object("networkPolicy")
 	}
-	var volumes []any
-	f.decode("volumes", &volumes, "expected an array of volumes")
 }
 
-func checkUnsupported(f form, limits map[string]string) error {
-	var volumes []any
-	f.decode("volumes", &volumes, "")
-	img, _ := f.object("image")
+func checkUnsupported(f form) error {
 	cp, _ := f.object("credentialProxy")
-	_, gpu := limits["gpu"]
 	for _, u := range []struct {
 		asked       bool
 		field, what string
@@ -185,9 +207,6 @@ func checkUnsupported(f form, limits map[string]string) error {
 		{cp.fields != nil && cp.boolean("enabled"), "credentialProxy", "the credential proxy"},
 		{f.boolean("secureAccess"), "secureAccess", "secure access"},
 		{f.present("lifecycle"), "lifecycle", "lifecycle hooks"},
-		{len(volumes) > 0, "volumes", "volumes"},
-		{img.present("auth"), "image.auth", "registry credentials in a request"},
-		{gpu, "resourceLimits.gpu", "GPUs"},
 	} {
 		if u.asked {
 			return missing(u.field, u.what)

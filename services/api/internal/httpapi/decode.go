@@ -111,31 +111,32 @@ func decodeEndpoint(_ context.Context, r *http.Request) (usecase.EndpointRequest
 		return req, fault.New(fault.Invalid, "port: expected a whole number").WithDetails(fault.Detail{Field: "port", Problem: "expected a whole number"})
 	}
 	req.Port = port
-	return req, checkEndpointQuery(r.URL.RawQuery)
+	proxied, err := parseEndpointQuery(r.URL.RawQuery)
+	if proxied {
+		req.ServerProxy = &usecase.ServerProxy{Host: r.Host, V1: strings.HasPrefix(r.URL.Path, "/v1/")}
+	}
+	return req, err
 }
 
-// checkEndpointQuery refuses the forms of endpoint that this server does not offer yet.
-func checkEndpointQuery(raw string) error {
+// parseEndpointQuery returns whether the endpoint shall go through the server, and refuses the form that this server does not offer yet.
+func parseEndpointQuery(raw string) (proxied bool, err error) {
 	q, err := url.ParseQuery(raw)
 	if err != nil {
-		return fault.New(fault.Invalid, "the query is not well-formed").WithDetails(fault.Detail{Field: "query", Problem: "not well-formed"})
+		return false, fault.New(fault.Invalid, "the query is not well-formed").WithDetails(fault.Detail{Field: "query", Problem: "not well-formed"})
 	}
-	proxy, err := queryBool(q, "use_server_proxy")
+	proxied, err = queryBool(q, "use_server_proxy")
 	if err != nil {
-		return err
+		return false, err
 	}
 	_, signed := last(q, "expires")
 	switch {
-	case proxy && signed:
-		return fault.New(fault.Invalid, "use_server_proxy and expires exclude each other").WithCode(sandbox.CodeInvalidParameter)
-	case proxy:
-		return fault.New(fault.Invalid, "use_server_proxy=true: access through the server is not supported yet; use the direct endpoint").
-			WithCode("SANDBOX::API_NOT_SUPPORTED").WithDetails(fault.Detail{Field: "use_server_proxy", Problem: "not supported yet"})
+	case proxied && signed:
+		return false, fault.New(fault.Invalid, "use_server_proxy and expires exclude each other").WithCode(sandbox.CodeInvalidParameter)
 	case signed:
-		return fault.New(fault.Invalid, "expires: signed endpoints are not supported on the docker runtime").
+		return false, fault.New(fault.Invalid, "expires: signed endpoints are not supported on the docker runtime").
 			WithCode("SANDBOX::API_NOT_SUPPORTED").WithDetails(fault.Detail{Field: "expires", Problem: "not supported"})
 	}
-	return nil
+	return proxied, nil
 }
 
 // queryBool takes the spellings of OpenSandbox 1.1.1.
@@ -152,6 +153,9 @@ func queryBool(q url.Values, name string) (bool, error) {
 	}
 	return false, fault.Newf(fault.Invalid, "%s: expected true or false", name).WithDetails(fault.Detail{Field: name, Problem: "expected true or false"})
 }
+
+// maxDurationMillis is the largest whole number that every client can write.
+const maxDurationMillis = 1<<53 - 1
 
 // MetricsEvent is what published clients report after a create.
 type MetricsEvent struct {
@@ -180,7 +184,7 @@ func parseMetricsEvent(body []byte) (MetricsEvent, error) {
 		f.blame("success", "required: true or false")
 	}
 	var ok bool
-	if e.DurationMillis, ok = f.integer("createDurationMs"); !ok || e.DurationMillis < 0 {
+	if e.DurationMillis, ok = f.integer("createDurationMs"); !ok || e.DurationMillis < 0 || e.DurationMillis > maxDurationMillis {
 		f.blame("createDurationMs", "expected a whole number of milliseconds from 0")
 	}
 	return e, f.err()

@@ -27,29 +27,12 @@ var later = []struct{ method, path, what, code string }{
 	{"PUT", "/sandboxes/{id}/networkpolicy", "network policies", ""},
 	{"PATCH", "/sandboxes/{id}/networkpolicy", "network policies", ""},
 	{"DELETE", "/sandboxes/{id}/networkpolicy", "network policies", ""},
-	{"GET", "/sandboxes/{id}/proxy/{port}", "access to sandbox ports through the server", ""},
-	{"POST", "/sandboxes/{id}/proxy/{port}", "access to sandbox ports through the server", ""},
-	{"PUT", "/sandboxes/{id}/proxy/{port}", "access to sandbox ports through the server", ""},
-	{"PATCH", "/sandboxes/{id}/proxy/{port}", "access to sandbox ports through the server", ""},
-	{"DELETE", "/sandboxes/{id}/proxy/{port}", "access to sandbox ports through the server", ""},
-	{"GET", "/sandboxes/{id}/proxy/{port}/{path...}", "access to sandbox ports through the server", ""},
-	{"POST", "/sandboxes/{id}/proxy/{port}/{path...}", "access to sandbox ports through the server", ""},
-	{"PUT", "/sandboxes/{id}/proxy/{port}/{path...}", "access to sandbox ports through the server", ""},
-	{"PATCH", "/sandboxes/{id}/proxy/{port}/{path...}", "access to sandbox ports through the server", ""},
-	{"DELETE", "/sandboxes/{id}/proxy/{port}/{path...}", "access to sandbox ports through the server", ""},
 }
 
-// pages are the documents that exist at the root only.
-var pages = []string{"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
-
 func notYet(k *kitx.Kit, prefix string) {
+	notPorts(k, prefix)
 	for _, l := range later {
 		refuse(k, l.method+" "+prefix+l.path, l.what, l.code)
-	}
-	if prefix == "" {
-		for _, p := range pages {
-			refuse(k, "GET "+p, "the pages of the API document", "")
-		}
 	}
 }
 
@@ -57,4 +40,16 @@ func refuse(k *kitx.Kit, pattern, what, code string) {
 	kitx.Route(k, pattern, kitx.Op("NotYet", http.StatusNotImplemented), nothing, func(context.Context, kitx.None) (kitx.None, error) {
 		return kitx.None{}, fault.New(fault.Unsupported, what+": not supported by this server yet").WithCode(code)
 	})
+}
+
+// notPorts answers what looks like the path of a sandbox port and is none; those that are never come here.
+func notPorts(k *kitx.Kit, prefix string) {
+	refusal := fault.New(fault.Invalid, "port: expected a whole number; the path up to the port must not be percent-encoded").
+		WithDetails(fault.Detail{Field: "port", Problem: "expected a whole number"})
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		for _, path := range []string{"/sandboxes/{id}/proxy/{port}", "/sandboxes/{id}/proxy/{port}/{path...}"} {
+			kitx.Route(k, method+" "+prefix+path, kitx.Op("ProxyPort", http.StatusOK), nothing,
+				func(context.Context, kitx.None) (kitx.None, error) { return kitx.None{}, refusal })
+		}
+	}
 }

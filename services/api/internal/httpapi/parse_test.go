@@ -48,7 +48,9 @@ func TestParseCreate(t *testing.T) {
 		"npm's empty maps": {`{` + minimal + `,"env":{},"metadata":{},"extensions":{},"secureAccess":false}`, with(func(r *usecase.CreateRequest) { r.Metadata = map[string]string{} })},
 		"snake case":       {`{"image":{"uri":"busybox"},"entrypoint":["sleep","60"],"resource_limits":{"cpu":"500m"}}`, with(func(r *usecase.CreateRequest) { r.Spec.Limits.CPU = 500 })},
 		"timeout":          {`{` + minimal + `,"timeout":600.0}`, with(func(r *usecase.CreateRequest) { r.Spec.Timeout = 10 * time.Minute })},
-		"env drops nulls":  {`{` + minimal + `,"env":{"A":"1","B":null,"C":""}}`, with(func(r *usecase.CreateRequest) { r.Spec.Env = map[string]string{"A": "1", "C": ""} })},
+		"env drops nulls": {`{` + minimal + `,"env":{"A":"1","B":null,"C":""}}`, with(func(r *usecase.CreateRequest) {
+			r.Spec.Env, r.Spec.Unset = map[string]string{"A": "1", "C": ""}, []string{"B"}
+		})},
 		"extensions": {`{` + minimal + `,"extensions":{"opensandbox.extensions.x":"y","other":"ignored"}}`,
 			with(func(r *usecase.CreateRequest) { r.Spec.Extensions = map[string]string{"opensandbox.extensions.x": "y"} })},
 		"platform": {`{` + minimal + `,"platform":{"os":" Linux ","arch":"AARCH64"}}`, with(func(r *usecase.CreateRequest) { r.Spec.Needs.Platform = "linux/arm64" })},
@@ -60,6 +62,8 @@ func TestParseCreate(t *testing.T) {
 		"replaced": {extensions(extLost, "replace"), with(func(r *usecase.CreateRequest) { r.Spec.Replace = true })},
 		"lost":     {extensions(extLost, "fail"), with(func(*usecase.CreateRequest) {})},
 		"runtime":  {extensions(extRuntime, "runsc"), with(func(r *usecase.CreateRequest) { r.Spec.Needs.Runtime = "runsc" })},
+		"gpus":     {`{"image":{"uri":"busybox"},"entrypoint":["sleep","60"],"resourceLimits":{"gpu":"2"}}`, with(func(r *usecase.CreateRequest) { r.Spec.GPUs = 2 })},
+		"all gpus": {`{"image":{"uri":"busybox"},"entrypoint":["sleep","60"],"resourceLimits":{"gpu":" ALL "}}`, with(func(r *usecase.CreateRequest) { r.Spec.GPUs = sandbox.AllGPUs })},
 		"requests": {`{` + minimal + `,"resourceRequests":{"memory":"1Gi","cpu":"1"}}`, with(func(r *usecase.CreateRequest) { r.Spec.Requests = sandbox.Resources{CPU: 1000, Memory: 1 << 30} })},
 	} {
 		got, err := parseCreate([]byte(c.body))
@@ -95,7 +99,6 @@ func TestParseCreateRefuses(t *testing.T) {
 		"reserved env":        {`{` + minimal + `,"env":{"OPENSANDBOX_LIFECYCLE":"x"}}`, "env[OPENSANDBOX_LIFECYCLE]", ""},
 		"policy":              {`{` + minimal + `,"networkPolicy":{}}`, "networkPolicy", sandbox.CodeInvalidParameter},
 		"credential proxy":    {`{` + minimal + `,"credentialProxy":{"enabled":true}}`, "credentialProxy", sandbox.CodeInvalidParameter},
-		"volumes":             {`{` + minimal + `,"volumes":[{"name":"a"}]}`, "volumes", sandbox.CodeInvalidParameter},
 		"secure access":       {`{` + minimal + `,"secureAccess":true}`, "secureAccess", sandbox.CodeInvalidParameter},
 		"lifecycle":           {`{` + minimal + `,"lifecycle":{}}`, "lifecycle", sandbox.CodeInvalidParameter},
 		"windows":             {`{` + minimal + `,"platform":{"os":"Windows","arch":"amd64"}}`, "platform.os", sandbox.CodeInvalidParameter},
@@ -115,9 +118,12 @@ func TestParseCreateRefuses(t *testing.T) {
 		"many labels":         {extensions(extLabels, manyLabels()), "extensions[node.labels]", sandbox.CodeInvalidParameter},
 		"unknown loss":        {extensions(extLost, "Replace"), "extensions[node.lost]", sandbox.CodeInvalidParameter},
 		"strange runtime":     {extensions(extRuntime, "run sc"), "extensions[node.runtime]", sandbox.CodeInvalidParameter},
-		"gpu":                 {`{"image":{"uri":"b"},"entrypoint":["a"],"resourceLimits":{"gpu":"all"}}`, "resourceLimits.gpu", sandbox.CodeInvalidParameter},
+		"gpu":                 {`{"image":{"uri":"b"},"entrypoint":["a"],"resourceLimits":{"gpu":"some"}}`, "resourceLimits.gpu", sandbox.CodeInvalidParameter},
 		"memory":              {`{"image":{"uri":"b"},"entrypoint":["a"],"resourceLimits":{"memory":"lots"}}`, "resourceLimits.memory", sandbox.CodeInvalidParameter},
-		"auth":                {`{"image":{"uri":"b","auth":{"username":"u","password":"topsecret"}},"entrypoint":["a"],"resourceLimits":{}}`, "image.auth", sandbox.CodeInvalidParameter},
+		"numeric auth":        {`{"image":{"uri":"b","auth":{"username":"u","password":1}},"entrypoint":["a"],"resourceLimits":{}}`, "image.auth.password", ""},
+		"auth is a text":      {`{"image":{"uri":"b","auth":"topsecret"},"entrypoint":["a"],"resourceLimits":{}}`, "image.auth", ""},
+		"a colon in the user": {`{"image":{"uri":"b","auth":{"username":"u:topsecret","password":"topsecret"}},"entrypoint":["a"],"resourceLimits":{}}`, "image.auth.username", ""},
+		"a long password":     {`{"image":{"uri":"b","auth":{"username":"u","password":"` + strings.Repeat("topsecret", 2000) + `"}},"entrypoint":["a"],"resourceLimits":{}}`, "image.auth.password", ""},
 		"half an auth":        {`{"image":{"uri":"b","auth":{"password":"topsecret"}},"entrypoint":["a"],"resourceLimits":{}}`, "image.auth.username", ""},
 		"template":            {`{"templateId":"t"}`, "templateId", sandbox.CodeInvalidParameter},
 		"snapshot":            {`{"snapshotId":"s","resourceLimits":{},"entrypoint":["a"]}`, "snapshotId", sandbox.CodeInvalidParameter},

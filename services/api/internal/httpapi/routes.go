@@ -8,6 +8,7 @@ import (
 
 	"opensandbox/libs/kitx"
 	"opensandbox/libs/sandbox"
+	"opensandbox/services/api/internal/httpapi/openapi"
 	"opensandbox/services/api/internal/usecase"
 )
 
@@ -21,8 +22,13 @@ type Config struct {
 	Created func(event MetricsEvent)
 }
 
-// New returns the handler of the whole API: the routes of 1.1.1 at the root and below /v1, all behind the API key.
-func New(cfg Config, uses *usecase.UseCases, kit *kitx.Kit) http.Handler {
+// New returns the handler of the whole API: the routes of 1.1.1 at the root and below /v1, all behind the API key, and its documents.
+func New(cfg Config, uses *usecase.UseCases, kit *kitx.Kit) (http.Handler, error) {
+	document, err := openapi.New(cfg.Version)
+	if err != nil {
+		return nil, err
+	}
+	document.Routes(kit)
 	for _, prefix := range []string{"", "/v1"} {
 		lifecycle(kit, prefix, uses)
 		diagnostics(kit, prefix, uses)
@@ -40,7 +46,7 @@ func New(cfg Config, uses *usecase.UseCases, kit *kitx.Kit) http.Handler {
 	kitx.Route(kit, "GET /version", kitx.Op("Version", http.StatusOK), nothing, func(context.Context, kitx.None) (map[string]string, error) {
 		return map[string]string{"version": cfg.Version}, nil
 	})
-	return authenticate(cfg.APIKey, kit)
+	return authenticate(cfg.APIKey, document.Has, kit), nil
 }
 
 // lifecycle registers the routes of sandboxes, a line each.
