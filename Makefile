@@ -40,6 +40,18 @@ rootfs: ## make bin/rootfs, what all images of services have beside their progra
 compose-images: ## build the images of the services
 	@scripts/compose-images.sh services
 
+.PHONY: server-image
+server-image: build rootfs ## build opensandbox/server, the image of the single server
+	@scripts/compose-images.sh server
+
+.PHONY: install
+install: build ## install the single server with its systemd unit; DESTDIR=… PREFIX=/usr/local
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install.sh
+
+.PHONY: dist
+dist: ## the archives of a release for linux/amd64 and linux/arm64 with their checksums, into dist/
+	@VERSION='$(VERSION)' scripts/dist.sh
+
 .PHONY: up
 up: ## the platform on several processes: Redis, 2 APIs behind haproxy, 2 schedulers, router, agent
 	@scripts/compose.sh up
@@ -110,4 +122,4 @@ tidy-check: ## check that each module builds alone and is tidy
 
 .PHONY: clean
 clean: ## remove what was built in this tree (not the cache, images or the quick start's state)
-	rm -rf bin bench-results $(EMBEDDED)
+	rm -rf bin dist bench-results $(EMBEDDED)

@@ -4,6 +4,7 @@
 # usage: compose-images.sh NAME…
 #   rootfs        bin/rootfs: what all images of services have beside their program
 #   services      builds the programs and from them opensandbox/{api,scheduler,router,agent}:$OPENSANDBOX_TAG (default dev)
+#   server        opensandbox/server:$OPENSANDBOX_TAG from the program and the root file system that bin/ has
 #   third-party   opensandbox/third-party:dev: Debian 12 with its redis-server, haproxy and prometheus, in place of the public images of
 #                 the three where no registry can be reached (needs root and debootstrap)
 #   otlp-sink     opensandbox/otlp-sink:dev: what stands for an OpenTelemetry collector in tests
@@ -62,6 +63,14 @@ make_services() {
 	done
 }
 
+make_server() {
+	[ -x bin/opensandbox-server ] || die "bin/opensandbox-server is missing: make build"
+	make_rootfs
+	docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
+	replaced "opensandbox/server:$TAG" progress "Building the image opensandbox/server:$TAG" \
+		docker build -f services/allinone/Dockerfile -t "opensandbox/server:$TAG" .
+}
+
 third_party_tree() {
 	debootstrap --variant=minbase --include=redis-server,redis-tools,haproxy,prometheus bookworm "$1"
 	rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/*
@@ -108,6 +117,7 @@ for name in "$@"; do
 	case "$name" in
 	rootfs) make_rootfs ;;
 	services) make_services ;;
+	server) make_server ;;
 	third-party) make_third_party ;;
 	otlp-sink) make_otlp_sink ;;
 	*) die "unknown image $name" ;;

@@ -11,10 +11,14 @@ missing=()
 # need PROGRAM PACKAGE
 need() { have "$1" || missing+=("$2"); }
 
+need chromedriver chromium-driver
+need chromium chromium
 need curl curl
 need debootstrap debootstrap
 need docker-compose docker-compose
 need docker-registry docker-registry
+need htpasswd apache2-utils
+need systemd-analyze systemd
 need iptables iptables
 need node nodejs
 need npm npm

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/go-kit/kit/endpoint"
@@ -29,6 +30,7 @@ type Kit struct {
 	log      *slog.Logger
 	requests *prometheus.HistogramVec
 	tracer   trace.Tracer
+	patterns []string
 }
 
 // Option changes a Kit.
@@ -93,8 +95,17 @@ func Route[Req, Resp any](k *Kit, pattern string, op OpInfo, decode func(context
 		}),
 		kithttp.ServerErrorHandler(silent{}),
 	)
-	k.mux.Handle(pattern, k.observe(pattern, op, server))
+	k.Handle(pattern, op, server)
 }
+
+// Handle adds an operation that reads its request and writes its answer itself. It is recovered from and observed as all others are.
+func (k *Kit) Handle(pattern string, op OpInfo, h http.Handler) {
+	k.patterns = append(k.patterns, pattern)
+	k.mux.Handle(pattern, k.observe(pattern, op, h))
+}
+
+// Patterns returns the patterns of all routes, in the order in which they were added.
+func (k *Kit) Patterns() []string { return slices.Clone(k.patterns) }
 
 // silent is go-kit's error handler: errors are logged where they are encoded, once.
 type silent struct{}

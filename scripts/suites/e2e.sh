@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # End to end: the real programs on real Docker engines, the published clients, unmodified, and the quick start. First the single binary,
-# then the same tests of the API and of the clients against the split services with two engines.
+# also by its OpenAPI document, then the same tests of the API and of the clients against the split services with two engines.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -18,5 +18,7 @@ export OPENSANDBOX_SERVER_BIN=$ROOT/bin/opensandbox-server
 packages=$(scripts/go-packages.sh e2e)
 # shellcheck disable=SC2086 # folder names have no spaces
 go_test -tags e2e -p 1 -count=1 -timeout 13m $packages
-say "The same against the split services:"
+say "What the OpenAPI document says, tried out:"
+scripts/schemathesis.sh
+say "The same tests against the split services:"
 OPENSANDBOX_TEST_SPLIT=1 go_test -C tests -tags e2e -count=1 -timeout 8m ./acceptance -run 'TestRow|TestPublished|TestApps|TestDeadlineIsNeverEarly'

@@ -9,6 +9,7 @@ scripts/packages.sh
 scripts/docker-engine.sh --for-tests
 scripts/images.sh busybox debian-python scratch-static
 scripts/clients.sh >/dev/null
+scripts/schemathesis.sh install
 progress "Fetching Go modules" go mod download
 progress "Building the binaries" make --no-print-directory build
 scripts/compose-images.sh third-party

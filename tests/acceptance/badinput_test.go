@@ -47,7 +47,7 @@ func TestBadInputLeavesNothing(t *testing.T) {
 		"no body":                  {"", 400, "INVALID_REQUEST"},
 		"networkPolicy":            {spec(m{"networkPolicy": m{"defaultAction": "deny"}}), 400, "SANDBOX::INVALID_PARAMETER"},
 		"credentialProxy":          {spec(m{"credentialProxy": m{"enabled": true}}), 400, "SANDBOX::INVALID_PARAMETER"},
-		"volumes":                  {spec(m{"volumes": []m{{"name": "v"}}}), 400, "SANDBOX::INVALID_PARAMETER"},
+		"volumes":                  {spec(m{"volumes": []m{{"name": "v"}}}), 400, "INVALID_REQUEST"},
 		"more privileges":          {spec(m{"extensions": m{"bootstrap.execd.isolation": "enable"}}), 403, "FORBIDDEN"},
 	} {
 		a := s.do("POST", "/v1/sandboxes", c.body)

@@ -23,7 +23,7 @@ func needEnv(t *testing.T, name string) string {
 // program runs a client against the server and returns what it printed.
 func (s *server) program(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "OPEN_SANDBOX_DOMAIN="+strings.TrimPrefix(s.base, "http://"), "OPEN_SANDBOX_API_KEY="+apiKey, "HOME="+s.dir, "NO_PROXY=*")
+	cmd.Env = append(os.Environ(), "OPEN_SANDBOX_DOMAIN="+strings.TrimPrefix(s.recorded(), "http://"), "OPEN_SANDBOX_API_KEY="+apiKey, "HOME="+s.dir, "NO_PROXY=*")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

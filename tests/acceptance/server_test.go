@@ -25,7 +25,8 @@ import (
 // image is built by scripts/images.sh.
 const image = "opensandbox/busybox:dev"
 
-const apiKey = "key-of-the-test"
+// apiKey is of this run only, so that it can be searched for in all that the run writes.
+var apiKey = secrets.fresh("the API key")
 
 // patience bounds every wait for something that the server or the engine does by itself.
 const patience = 60 * time.Second
@@ -65,9 +66,11 @@ func startSingle(t *testing.T, extra string) *server {
 // cleanUp removes everything at the end of the test.
 func (s *server) cleanUp() {
 	s.t.Cleanup(func() {
+		seen := s.inspections()
 		s.sweep()
 		s.stop()
 		s.nothingLeft()
+		s.showsNoSecret(seen)
 		if s.t.Failed() {
 			for _, p := range s.programs {
 				text, _ := os.ReadFile(p.log(s.dir))
@@ -164,6 +167,12 @@ func (s *server) answers() {
 		defer res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
+	answers.watch(s.t, s.base)
+	if s.split != nil {
+		for _, base := range s.split.apis {
+			answers.watch(s.t, base)
+		}
+	}
 }
 
 // stop ends all processes in order, the first one last.
@@ -225,7 +234,7 @@ func (s *server) try(method, path string, body any, header ...string) (answer, e
 }
 
 // client follows no redirects, as the published Python client.
-var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: patience}
+var client = &http.Client{Transport: answers, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: patience}
 
 func request(method, url string, body any, header ...string) (answer, error) {
 	var r io.Reader
@@ -304,6 +313,7 @@ func (s *server) endpoint(id string, port int) (string, []string) {
 	if h, ok := e["headers"].(m); ok {
 		for k, v := range h {
 			header = append(header, k, v.(string))
+			secrets.note("the token of a daemon", v.(string))
 		}
 	}
 	return "http://" + e["endpoint"].(string), header
@@ -413,6 +423,9 @@ func (s *server) containers() []string {
 func (s *server) nothingLeft() {
 	if left := s.containers(); len(left) > 0 {
 		s.t.Errorf("containers left behind: %v", left)
+	}
+	if left := s.volumes(); len(left) > 0 {
+		s.t.Errorf("volumes of sandboxes left behind: %v", left)
 	}
 	label := "label=dev.opensandbox.execd-of=" + s.installation()
 	for _, engine := range s.engines() {

@@ -231,7 +231,7 @@ func TestSplitStoreGoesAway(t *testing.T) {
 	r.run(t)
 	t.Cleanup(r.kill)
 	s := newSplit(t, "")
-	s.split.redis = "redis://" + r.address + "/0"
+	s.split.redis, s.split.redisDir = r.url(), r.dir
 	s.run()
 	s.cleanUp()
 	id := s.create(nil)

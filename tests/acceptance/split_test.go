@@ -17,7 +17,8 @@ import (
 // splitSystem is what the split services have in addition: a Redis of their own and two engines.
 type splitSystem struct {
 	installation, secret string
-	redis                string
+	// redis is the URL of the server, and redisDir where its log and its data are.
+	redis, redisDir string
 	// apis are the base URLs of both replicas of the api; router is that of the router.
 	apis   []string
 	router string
@@ -37,10 +38,11 @@ func startSplit(t *testing.T, extra string) *server {
 func newSplit(t *testing.T, extra string) *server {
 	t.Helper()
 	x := &splitSystem{
-		installation: fmt.Sprintf("test-%x", rand.Uint64()), secret: fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()),
+		installation: fmt.Sprintf("test-%x", rand.Uint64()), secret: secrets.fresh("the shared secret"),
 		second: needEnv(t, "SECOND_ENGINE_DOCKER_HOST"), secondAddress: needEnv(t, "SECOND_ENGINE_HOST"),
 	}
-	x.redis = startRedis(t)
+	r := startRedis(t)
+	x.redis, x.redisDir = r.url(), r.dir
 	s := &server{t: t, dir: t.TempDir(), extra: extra, split: x}
 	low := 20000 + rand.IntN(100)*100 // each platform has a part of the ports of its own
 	for i := range 2 {
@@ -118,24 +120,26 @@ func (s *server) named(name string) *program {
 	return nil
 }
 
-// startRedis runs a Redis that keeps its data until the end of the test, and returns its URL.
-func startRedis(t *testing.T) string {
+// startRedis runs a Redis that keeps its data until the end of the test.
+func startRedis(t *testing.T) *redisServer {
 	t.Helper()
 	r := newRedis(t)
 	r.run(t)
 	t.Cleanup(r.kill)
-	return "redis://" + r.address + "/0"
+	return r
 }
 
 // redisServer is one Redis.
 type redisServer struct {
-	dir, address string
-	cmd          *exec.Cmd
+	dir, address, password string
+	cmd                    *exec.Cmd
 }
+
+func (r *redisServer) url() string { return "redis://:" + r.password + "@" + r.address + "/0" }
 
 func newRedis(t *testing.T) *redisServer {
 	t.Helper()
-	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", freePort(t)), password: secrets.fresh("the password of Redis")}
 }
 
 func (r *redisServer) run(t *testing.T) {
@@ -144,7 +148,8 @@ func (r *redisServer) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"))
+	r.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"), "-")
+	r.cmd.Stdin = strings.NewReader("requirepass " + r.password + "\n")
 	if err := r.cmd.Start(); err != nil {
 		t.Fatalf("redis-server (Debian: redis-server): %v", err)
 	}

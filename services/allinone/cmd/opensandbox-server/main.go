@@ -15,5 +15,9 @@ func main() {
 		Process: settings.ProcessServer, Version: version,
 		About: "Serves the OpenSandbox lifecycle API, and the traffic to sandboxes, for one machine with a Docker engine.",
 		Check: settings.Settings.Guard, Run: serve,
+		Answers: map[string]string{
+			"reload": "there is no code to load again; restart the process, which loses no sandbox and keeps no client waiting for long",
+		},
+		Commands: []cli.Command{cli.InitConfig(), cli.MigrateSnapshots()},
 	})
 }

@@ -32,7 +32,9 @@ func serve(ctx context.Context, s settings.Settings) error {
 	engine, err := agent.OpenDocker(ctx, agent.DockerConfig{
 		Installation: p.Installation.ID(), Node: s.Agent.Node, PublishHost: s.Docker.PublishHost, DropCapabilities: s.Docker.DropCapabilities,
 		NoNewPrivileges: s.Docker.NoNewPrivileges, PidsLimit: s.Docker.PidsLimit, APITimeout: s.Docker.APITimeout,
-		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log,
+		PullTimeout: s.Docker.PullTimeout, ExecdPath: s.Agent.ExecdPath, Log: p.Log, NetworkMode: s.Docker.NetworkMode,
+		SeccompProfile: s.Docker.SeccompProfile, AppArmorProfile: s.Docker.AppArmorProfile, SandboxEnv: s.Docker.SandboxEnv,
+		SandboxBinds: s.Docker.SandboxBinds, AllowedHostPaths: s.Storage.AllowedHostPaths, StateDir: s.Agent.StateDir,
 	})
 	if err != nil {
 		return err
@@ -103,16 +105,26 @@ func runAll(ctx context.Context, p *process.Process, store storemetrics.Store, e
 		Node: s.Agent.Node, StateDir: s.Agent.StateDir, Labels: s.Agent.Labels, Capacity: s.Agent.Capacity, MaxSandboxes: s.Agent.MaxSandboxes,
 		Host: s.Agent.Host, PortMin: s.Docker.PortMin, PortMax: s.Docker.PortMax, Concurrency: s.Docker.MaxConcurrency, RetainFailed: s.Server.RetainFailed,
 		NodeLostAfter: nodeLostAfter(s),
-	}, agent.Deps{Store: store, Executor: engine, Token: p.Installation.Token, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
+	}, agent.Deps{Store: store, Executor: engine, Token: p.Installation.Token, Unseal: p.Installation.Unseal, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
 	if err != nil {
 		return err
 	}
 	defer node.Close()
+	uses, err := openRenewals(p)
+	if err != nil {
+		return err
+	}
+	defer uses.close()
 	front, err := api.New(ctx, api.Config{
 		Address: net.JoinHostPort(s.Server.Host, strconv.Itoa(s.Server.Port)), APIKey: s.Server.APIKey.Reveal(), Version: version,
 		PublicHost: api.PublicHost(s.Server.External, s.Server.Host, s.Docker.HostIP), CreateWait: s.Server.CreateWait, MaxTimeout: s.Server.MaxTimeout,
-		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, MaxConcurrency: s.Server.MaxConcurrency, AllowedRuntimes: s.Docker.AllowedRuntimes,
-	}, api.Deps{Store: store, Token: p.Installation.Token, Live: node.Live(), Registry: p.Registry, Tracers: p.Tracers, Log: p.Log})
+		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, Backlog: s.Server.Backlog, MaxConcurrency: s.Server.MaxConcurrency, AllowedRuntimes: s.Docker.AllowedRuntimes,
+		AllowedHostPaths: s.Storage.AllowedHostPaths,
+		Proxy: api.ProxyConfig{
+			ResolveInternal: s.Proxy.ResolveInternal, LocalNode: s.Agent.Node, Host: api.ProxyHost(s.Server.Host, s.Docker.HostIP),
+			External: s.Server.External, RenewInterval: s.RenewIntent.MinInterval,
+		},
+	}, api.Deps{Renewals: uses.publisher, Store: store, Token: p.Installation.Token, Vault: p.Installation, Live: node.Live(), Registry: p.Registry, Tracers: p.Tracers, Log: p.Log, Access: p.Access})
 	if err != nil {
 		return err
 	}
@@ -121,11 +133,6 @@ func runAll(ctx context.Context, p *process.Process, store storemetrics.Store, e
 	for _, part := range node.Parts() {
 		g.Add(part.Name, part.Run)
 	}
-	uses, err := openRenewals(p)
-	if err != nil {
-		return err
-	}
-	defer uses.close()
 	if err := addScheduler(&g, p, store, uses.source); err != nil {
 		return err
 	}
@@ -195,7 +202,7 @@ func addScheduler(g *lifecycle.Group, p *process.Process, store storemetrics.Sto
 // openRouter takes the router's address. If the default one is taken, as it is beside another server, a free one is used.
 func openRouter(ctx context.Context, p *process.Process, store storemetrics.Store, uses router.Publisher) (*router.Router, error) {
 	s := p.Settings
-	cfg := router.Config{Address: s.Router.Listen, KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, RenewInterval: s.RenewIntent.MinInterval}
+	cfg := router.Config{Address: s.Router.Listen, KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, Backlog: s.Server.Backlog, RenewInterval: s.RenewIntent.MinInterval}
 	d := router.Deps{Queries: store, Hints: store, Nodes: store, Renewals: uses, Registry: p.Registry, Tracers: p.Tracers, Log: p.Log}
 	front, err := router.New(ctx, cfg, d)
 	if errors.Is(err, syscall.EADDRINUSE) && s.Origin("router.listen") == "default" {
