@@ -30,6 +30,7 @@ func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, e
 				s.nodes[name] = n
 			}
 		}
+		s.changes++
 		s.nodes[r.Name] = node.Registered(r, max(old.Session, s.sessions[r.Name])+1, old.Draining, st.now)
 		out = s.nodes[r.Name].Clone()
 		st.topics = append(st.topics, sandbox.TopicPlacement)
@@ -49,6 +50,7 @@ func (s *Store) RenewLease(ctx context.Context, name string, session uint64) err
 			return sandbox.ErrStale("")
 		}
 		n.LeaseUntil = st.now.Add(node.LeaseTime)
+		s.changes++
 		s.nodes[name] = n
 		return nil
 	})

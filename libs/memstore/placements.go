@@ -46,8 +46,8 @@ func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Reco
 		if err != nil {
 			return err
 		}
-		if !r.Unplaced() {
-			return sandbox.ErrStale(p.ID)
+		if err := s.mayPlace(ctx, &r); err != nil {
+			return err
 		}
 		var short []string
 		for _, c := range p.Candidates {
@@ -172,6 +172,9 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 	err := s.do(ctx, func(st *step) error {
 		r, err := s.copyOf(l.ID)
 		if err != nil {
+			return err
+		}
+		if err := s.mayEnd(ctx); err != nil {
 			return err
 		}
 		if n, ok := s.nodes[l.Node]; ok && !n.StillLost(l.LeaseUntil, st.now) {

@@ -42,8 +42,11 @@ type state struct {
 	leases   map[lease]holder
 	barred   map[lease]time.Time
 	keys     map[key]keyed
-	// changes counts the writes that changed a record; it orders the work of a node.
+	// changes counts the writes; it orders the work of a node and tells how far the store has come.
 	changes uint64
+	// since and unreported are those of sandbox.Recovery.
+	since      time.Time
+	unreported []string
 	// draws counts the ports that were drawn.
 	draws uint64
 	// deadline and attention are not after any deadline and attention time of a record; zero means that there is none.

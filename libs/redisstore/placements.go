@@ -45,6 +45,7 @@ func (s *Store) placeOnce(ctx context.Context, p sandbox.PlaceRequest) (out sand
 	for _, c := range p.Candidates {
 		more = append(more, hash{s.keys.used(c.Node), []string{"count", "cpu", "memory"}})
 	}
+	more = append(more, hash{s.keys.meta(), markFields})
 	v, err := s.look(ctx, p.ID, more...)
 	if err != nil {
 		return out, false, err
@@ -52,8 +53,15 @@ func (s *Store) placeOnce(ctx context.Context, p sandbox.PlaceRequest) (out sand
 	if v.rec == nil {
 		return out, false, sandbox.ErrNotFound(p.ID)
 	}
-	if !v.rec.Unplaced() {
+	recovery, err := parseRecovery(v.more[len(v.more)-1])
+	if err != nil {
+		return out, false, err
+	}
+	if !v.rec.Unplaced() || v.rec.Predates(recovery.Mark.Incarnation) {
 		return out, false, sandbox.ErrStale(p.ID)
+	}
+	if err := recovery.MayPlace(ctx); err != nil {
+		return out, false, err
 	}
 	var short []string
 	for i, c := range p.Candidates {
@@ -126,6 +134,7 @@ func (s *Store) take(ctx context.Context, v *view, p sandbox.PlaceRequest, c san
 	}
 	ch := s.keys.change(p.ID, strconv.FormatUint(v.rec.Version, 10))
 	ch.guard(s.keys.nodes(), c.Node, raw)
+	ch.guardMark(ctx, false)
 	s.room(ch, roomFor{
 		node: c.Node, holder: holder(p.ID, r.Placement.Epoch), reserve: p.Reserve, candidate: c, now: v.now, inside: p.Ports, anew: true,
 	})
@@ -186,9 +195,16 @@ func (s *Store) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failu
 // depends on the node and its lease being as they were read.
 func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
 	nodes, leases := s.keys.nodes(), s.keys.leases()
-	more := []hash{{nodes, []string{l.Node}}, {leases, []string{l.Node}}}
+	more := []hash{{nodes, []string{l.Node}}, {leases, []string{l.Node}}, {s.keys.meta(), markFields}}
 	return s.updateBy(ctx, "lose", l.ID, more, func(v *view, r *sandbox.Record, c *change) error {
 		raw, lease := v.more[0][0], v.more[1][0]
+		recovery, err := parseRecovery(v.more[2])
+		if err != nil {
+			return err
+		}
+		if err := recovery.MayEnd(ctx); err != nil {
+			return err
+		}
 		if raw != "" {
 			n, err := parseNode(raw, lease)
 			if err != nil {
@@ -203,6 +219,7 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 		}
 		c.guard(nodes, l.Node, raw)
 		c.guard(leases, l.Node, lease)
+		c.guardMark(ctx, true)
 		c.free(l.Node, l.Epoch)
 		return nil
 	})

@@ -62,8 +62,11 @@ const retryAfter = time.Second
 
 // Store is a store on Redis. All methods may be called concurrently, from any number of processes.
 type Store struct {
-	client  redis.UniversalClient
-	keys    keys
+	client redis.UniversalClient
+	keys   keys
+	// installation and fingerprint are what the key space is bound to.
+	installation, fingerprint string
+
 	clock   func() time.Time
 	durable bool
 	log     *slog.Logger
@@ -88,6 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		client: cfg.Client, keys: newKeys(cfg.Installation), clock: cfg.Clock, durable: cfg.Durable, log: log,
+		installation: cfg.Installation, fingerprint: cfg.Fingerprint,
 		stop: func() {},
 	}
 	s.client.AddHook(limit{})
@@ -107,7 +111,7 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	if _, cluster := cfg.Client.(*redis.ClusterClient); cluster && cfg.Durable {
 		return fault.New(fault.Invalid, "durable mode waits for replicas on the connection of the write, which Redis Cluster clients cannot: use Sentinel or a single server")
 	}
-	if err := s.prepare(ctx, cfg.Installation, cfg.Fingerprint); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	listen, stop := context.WithCancel(context.Background())

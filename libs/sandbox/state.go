@@ -46,6 +46,7 @@ const (
 	ReasonExecdNotAnswering = "EXECD_NOT_ANSWERING"
 	ReasonImagePullFailed   = "IMAGE_PULL_FAILED"
 	ReasonEngineUnavailable = "ENGINE_UNAVAILABLE"
+	ReasonStoreRecovered    = "STORE_RECOVERED"
 )
 
 // moves is the state machine as clients see it: from each state, the states that can follow at once. A read may skip steps

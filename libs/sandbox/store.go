@@ -138,6 +138,7 @@ type Losses interface {
 	// Lose takes a sandbox from its node, raises the epoch and frees what it held there, all in one step; see Record.Lose for what
 	// becomes of it. ErrStale when the placement is another, or when the node's lease is running or is another one than l.LeaseUntil,
 	// unless the node has been removed.
+	// fault.Unavailable while the store is being recovered; see Recovery.MayEnd.
 	Lose(ctx context.Context, l Loss) (Record, error)
 }
 
@@ -162,13 +163,15 @@ type Placements interface {
 	Usage(ctx context.Context) (map[string]Usage, error)
 	// Place reserves amounts and ports on the first candidate that fits and gives the sandbox to it, all in one step. Candidates
 	// that are unknown, draining or without a live lease do not fit. ErrStale if the record is not unplaced; fault.Unavailable
-	// with ReasonNoCapacity as code when nothing fits, with a text that says what was short.
+	// with ReasonNoCapacity as code when nothing fits, with a text that says what was short. A record that predates the incarnation of the
+	// store is stale, too. fault.Unavailable also when the store is behind; see WithMark.
 	Place(ctx context.Context, p PlaceRequest) (Record, error)
 	// FailUnplaced gives up. ErrStale if the record is not unplaced.
 	FailUnplaced(ctx context.Context, id ID, f Failure) (Record, error)
 }
 
-// Deadlines is what makes sandboxes end in time, and what repairs the work of processes that died.
+// Deadlines is what makes sandboxes end in time, and what repairs the work of processes that died. ExpireDue and Purge give
+// fault.Unavailable while the store is being recovered; see Recovery.MayEnd.
 type Deadlines interface {
 	// ExpireDue sets up to max records Gone(expired) that are due by the earlier of notAfter and the store's clock, and returns
 	// them. Calling it twice, or from two places, is harmless.
@@ -245,5 +248,6 @@ type Store interface {
 	Deadlines
 	Observations
 	Queries
+	Recoveries
 	Hints
 }

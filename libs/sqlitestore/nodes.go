@@ -40,7 +40,7 @@ func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, e
 			return err
 		}
 		out = node.Registered(r, max(old.Session, last)+1, old.Draining, t.now)
-		t.topics = append(t.topics, sandbox.TopicPlacement)
+		t.topics, t.counts = append(t.topics, sandbox.TopicPlacement), true
 		return t.putNode(out)
 	})
 	if err != nil {
@@ -90,6 +90,7 @@ func (s *Store) RenewLease(ctx context.Context, name string, session uint64) err
 		case n.Session != session:
 			return sandbox.ErrStale("")
 		}
+		t.counts = true
 		_, err = t.stmts.nodeLease.ExecContext(t.ctx, t.now.Add(node.LeaseTime).UnixMicro(), name)
 		return err
 	})

@@ -42,8 +42,8 @@ func (s *Store) Usage(ctx context.Context) (out map[string]sandbox.Usage, err er
 // Place implements sandbox.Placements.
 func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
 	return s.update(ctx, "place", p.ID, func(t *tx, r *sandbox.Record) error {
-		if !r.Unplaced() {
-			return sandbox.ErrStale(p.ID)
+		if err := t.mayPlace(ctx, r); err != nil {
+			return err
 		}
 		var short []string
 		for _, c := range p.Candidates {
@@ -67,6 +67,9 @@ func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Reco
 // Lose implements sandbox.Losses.
 func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
 	return s.update(ctx, "lose", l.ID, func(t *tx, r *sandbox.Record) error {
+		if err := t.recovery.MayEnd(ctx); err != nil {
+			return err
+		}
 		n, ok, err := t.node(l.Node)
 		if err != nil {
 			return err

@@ -15,9 +15,10 @@ type writeStatements struct {
 	ports, portLease, portBar, portFree               *sql.Stmt
 	firstExpiry, firstAttention, due, ended, mirrored *sql.Stmt
 	node, nodePut, engine, engineDrop                 *sql.Stmt
-	nodeLease, nodeDrain, meta, metaPut               *sql.Stmt
+	nodeLease, nodeDrain, meta, metaPut, metaSet      *sql.Stmt
 	key, keyPut, keysOver                             *sql.Stmt
-	session, sessionPut, nodeForget, nodeUsed         *sql.Stmt
+	session, sessionPut, nodeForget, nodeUsed, nodes  *sql.Stmt
+	portSeize, workAdd                                *sql.Stmt
 }
 
 const (
@@ -85,6 +86,12 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 		{&w.nodeForget, `DELETE FROM osb_node WHERE name = ?`},
 		{&w.nodeUsed, `SELECT count(*) FROM osb_sandbox WHERE node = ?`},
 		{&w.meta, `SELECT value FROM osb_meta WHERE key = ?`},
+		{&w.nodes, `SELECT ` + nodeColumns + ` FROM osb_node ORDER BY name`},
+		// A port that somebody else has leased stays theirs.
+		{&w.portSeize, `INSERT INTO osb_port (node, port, id, epoch) VALUES (?, ?, ?, ?)
+			ON CONFLICT (node, port) DO UPDATE SET id = excluded.id, epoch = excluded.epoch, until = NULL WHERE osb_port.id IS NULL`},
+		{&w.workAdd, `UPDATE osb_sandbox SET work_since = ? WHERE id = ?`},
+		{&w.metaSet, `UPDATE osb_meta SET value = ? WHERE key = ?`},
 		{&w.metaPut, `INSERT INTO osb_meta (key, value) VALUES (?, ?)`},
 	}
 	return w, prepare(list, func(text string) (*sql.Stmt, error) { return conn.PrepareContext(ctx, text) })

@@ -1,11 +1,14 @@
 -- Forgets records that ended before a time. KEYS: the set of ended records, the counter, then the records. ARGV: the time (µs), then
--- the ids.
+-- made and changes as in the guards of save.lua, '' for none, then the ids. Answers -1 when the store is being recovered or is behind.
+local mark = redis.call('HMGET', KEYS[2], 'recovering', 'made', 'changes')
+if (mark[1] or '') ~= '' then return -1 end
+if ARGV[2] ~= '' and ((mark[2] or '') ~= ARGV[2] or tonumber(mark[3] or '0') < tonumber(ARGV[3])) then return -1 end
 local gone = 0
 for i = 3, #KEYS do
-  local ended = redis.call('ZSCORE', KEYS[1], ARGV[i - 1])
+  local ended = redis.call('ZSCORE', KEYS[1], ARGV[i + 1])
   if ended and tonumber(ended) < tonumber(ARGV[1]) then
     redis.call('DEL', KEYS[i])
-    redis.call('ZREM', KEYS[1], ARGV[i - 1])
+    redis.call('ZREM', KEYS[1], ARGV[i + 1])
     gone = gone + 1
   end
 end
