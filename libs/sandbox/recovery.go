@@ -53,6 +53,9 @@ type Claim struct {
 	Known Mark
 	// Node is the node of the agent that says so; empty for another process.
 	Node string
+	// Unknown says that the node has a container which is older than the store and which the store does not know: the node is heard again,
+	// also if the store is not behind.
+	Unknown bool
 }
 
 // Going reports whether a recovery is going on.
@@ -65,10 +68,11 @@ func (r *Recovery) Awaits(node string) bool { return slices.Contains(r.Unreporte
 // that is going on already takes the claim in: a recovery that the claimant has not seen needs no other. It reports whether it changed
 // anything.
 func (r *Recovery) Claim(c Claim, nodes []string, now time.Time) bool {
-	if !r.Mark.Behind(c.Known) {
+	behind := r.Mark.Behind(c.Known)
+	if !behind && (!c.Unknown || c.Node == "") {
 		return false
 	}
-	if !r.Going() || !r.Mark.Incarnation.After(c.Known.Incarnation) {
+	if behind && (!r.Going() || !r.Mark.Incarnation.After(c.Known.Incarnation)) {
 		now = now.UTC().Truncate(time.Microsecond)
 		r.Since = now
 		for _, earlier := range []time.Time{r.Mark.Incarnation, c.Known.Incarnation} {
@@ -192,12 +196,15 @@ func SightedRecord(s Sighting, now time.Time) Record {
 	return r
 }
 
-// Sight takes in a container of a record that the store has. A record that is Gone, a failed create, or of a newer epoch stays as it is; so
-// does one that runs elsewhere under the same epoch. Otherwise what the sighting knows better goes over to the record.
+// Sight takes in a container of a record that the store has. A record that has ended or is of a newer epoch stays as it is; so does one that
+// is Gone, a failed create, or runs elsewhere, under the same epoch. Otherwise what the sighting knows better goes over to the record; what is
+// Gone stays Gone.
 func (r *Record) Sight(s Sighting, now time.Time) {
 	same := s.Epoch == r.Placement.Epoch
 	switch {
-	case r.Gone() || r.Ended() || r.FailedCreate() || s.Epoch < r.Placement.Epoch:
+	case r.Ended() || s.Epoch < r.Placement.Epoch:
+		return
+	case same && (r.Gone() || r.FailedCreate()):
 		return
 	case same && r.Placement.Node != s.Node && r.startedIn(s.Epoch):
 		return
@@ -234,7 +241,7 @@ func (s *Sighting) apply(r *Record, moved bool, now time.Time) {
 
 // intend takes over the intent that the agent has noted. Of two deadlines the later one holds.
 func (s *Sighting) intend(r *Record) {
-	if s.Version == 0 {
+	if s.Version == 0 || r.Gone() {
 		return
 	}
 	if s.Intent.Generation > r.Intent.Generation || s.Intent.Desired == DesiredGone {

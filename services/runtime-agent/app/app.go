@@ -28,6 +28,7 @@ import (
 	"opensandbox/services/runtime-agent/internal/history"
 	"opensandbox/services/runtime-agent/internal/inventory"
 	"opensandbox/services/runtime-agent/internal/mirror"
+	"opensandbox/services/runtime-agent/internal/recovery"
 	"opensandbox/services/runtime-agent/internal/worker"
 )
 
@@ -61,6 +62,7 @@ type Config struct {
 type Store interface {
 	sandbox.Observations
 	sandbox.Queries
+	sandbox.Recoveries
 	sandbox.Hints
 	node.Registry
 }
@@ -100,6 +102,7 @@ type Agent struct {
 	worker    *worker.Worker
 	watch     *enginewatch.Watch
 	mirror    *mirror.Mirror
+	recovery  *recovery.Guard
 	inventory *inventory.Inventory
 	history   history.History
 }
@@ -151,20 +154,25 @@ func (a *Agent) start(ctx context.Context) error {
 		return fmt.Errorf("ask the container engine what it has: %w", err)
 	}
 	a.takeUp(ctx)
+	a.recovery = recovery.New(recovery.Config{Node: a.cfg.Node, RetainFailed: a.cfg.RetainFailed, Log: a.deps.Log}, a.deps.Store, a.engine, disk{a.cfg.StateDir})
 	if a.node, err = a.keepRegistering(ctx, facts); err != nil {
 		return err
+	}
+	a.recovery.Registered(a.node.Session)
+	if _, err := a.recovery.Step(ctx); err != nil {
+		a.deps.Log.WarnContext(ctx, "cannot tell the store what this node has; trying on", "error", err) // until then nothing of it is touched
 	}
 	if _, err := a.note.Step(ctx); err != nil {
 		a.deps.Log.WarnContext(ctx, "cannot note the renewal of the lease", "error", err)
 	}
-	if a.mirror, err = mirror.Open(filepath.Join(a.cfg.StateDir, "mirror"), a.cfg.Node, a.deps.Store); err != nil {
+	if a.mirror, err = mirror.Open(mirrorDir(a.cfg.StateDir), a.cfg.Node, a.deps.Store, a.recovery.Settled); err != nil {
 		return err
 	}
 	cfg := convergeConfig(a.cfg, a.deps, a.node.Session)
 	cfg.Lease, cfg.Clock = a.lease, a.clock
 	deps := converge.Deps{
 		Store: a.deps.Store, Executor: a.engine, Gate: metrics.Gate(converge.NewTurns(a.cfg.Concurrency)), GiveUp: worker.GiveUp(a.deps.Store),
-		Cleaned: a.unmirror, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work),
+		Cleaned: a.unmirror, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work), Recovery: a.recovery,
 	}
 	deps.Stopped = func(refs []executor.Ref) error { return noteStopped(a.cfg.StateDir, refs) }
 	if deps.WasStopped, err = wasStopped(a.cfg.StateDir); err != nil {
@@ -246,6 +254,7 @@ func (a *Agent) Parts() []Part {
 		{"agent note", note.Run},
 		{"agent cut-off", guard.Run},
 		{"agent mirror", mirrored.Run},
+		{"agent recovery", a.keepMark},
 		{"agent worker", a.worker.Run},
 		{"agent compare", compare.Run},
 		{"agent engine watch", a.watch.Run},
@@ -255,6 +264,13 @@ func (a *Agent) Parts() []Part {
 		parts = append(parts, Part{"agent inventory", images.Run})
 	}
 	return parts
+}
+
+// keepMark watches how far the store has come, and notes it on the disk.
+func (a *Agent) keepMark(ctx context.Context) error {
+	err := steploop.Loop{Name: "recovery", Step: a.recovery.Step, MaxSleep: recovery.Every, Backoff: recovery.Every, Log: a.deps.Log}.Run(ctx)
+	a.recovery.Close(context.WithoutCancel(ctx))
+	return err
 }
 
 // keepLease renews the lease until ctx ends, or until the node is not this process's any more.

@@ -27,6 +27,10 @@ const registeredFile = "registered.json"
 
 // register gives this process the node, or says what stands in the way and what to do about it.
 func (a *Agent) register(ctx context.Context, facts executor.Facts) (node.Node, error) {
+	// Before anything else is read or written by this node: a store that has gone back must not be believed.
+	if _, err := a.recovery.Look(ctx); err != nil {
+		return node.Node{}, err
+	}
 	all, err := a.deps.Store.Nodes(ctx)
 	if err != nil {
 		return node.Node{}, fmt.Errorf("read the nodes: %w", err)
@@ -36,6 +40,9 @@ func (a *Agent) register(ctx context.Context, facts executor.Facts) (node.Node, 
 	}
 	r := registration(a.cfg, a.engineID, facts)
 	r.TakeOver = a.mayTakeOver(all)
+	if last, err := a.last(); err == nil && last.Node == a.cfg.Node {
+		r.After = last.Session // a store that was lost would give it again
+	}
 	n, err := a.deps.Store.Register(ctx, r)
 	if fault.CodeOf(err) == node.CodeTaken {
 		return n, a.taken(all, err)
@@ -127,6 +134,9 @@ func (a *Agent) remember(r registered) error {
 func (a *Agent) dismissed(ctx context.Context, cause error) error {
 	if !sandbox.IsStale(cause) {
 		return fmt.Errorf("%w; it was removed and forgotten, or the store was lost. Start the agent again to register the node anew", cause)
+	}
+	if a.recovery.WentBack(ctx) {
+		return fmt.Errorf("the store has gone back to an older state, and knows an earlier session of node %q; start the agent again to report to it: %w", a.cfg.Node, cause)
 	}
 	all, err := a.deps.Store.Nodes(ctx)
 	if err != nil {

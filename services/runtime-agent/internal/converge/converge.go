@@ -65,6 +65,8 @@ type Deps struct {
 	// Observe is told how the work goes, and Work traces it; nil: nobody does.
 	Observe Observer
 	Work    StartWork
+	// Recovery tells how far the store is to be believed; nil: always.
+	Recovery Recovery
 }
 
 // Converger drives the sandboxes of one node. Step may be called concurrently for different ids, never for the same.
@@ -154,6 +156,9 @@ func New(cfg Config, deps Deps) *Converger {
 	}
 	if deps.Work == nil {
 		deps.Work = untraced
+	}
+	if deps.Recovery == nil {
+		deps.Recovery = believed{}
 	}
 	return &Converger{cfg: cfg, deps: deps, starts: map[sandbox.ID]start{}, cut: newCutOff(deps.WasStopped)}
 }

@@ -17,6 +17,9 @@ import (
 func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) (out Outcome, err error) {
 	ctx, end := c.deps.Work(ctx, r.Intent.Trace, "agent make")
 	defer func() { end(err) }()
+	if out, handled, err := c.waitsFromBefore(ctx, r); handled {
+		return out, err
+	}
 	if r.Placement.Epoch == 1 && !c.known(r) {
 		c.deps.Observe.Stage(stageQueue, now.Sub(r.CreatedAt))
 	}

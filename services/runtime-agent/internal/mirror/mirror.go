@@ -38,14 +38,46 @@ type Mirror struct {
 	// mu keeps a file from being written by a step that read its record before Remove.
 	mu    sync.Mutex
 	swept bool
+	// believe says whether what the store said just now may replace what is on the disk.
+	believe func(ctx context.Context) (bool, error)
 }
 
-// Open returns the mirror in dir, which is made if it is missing.
-func Open(dir, node string, store Store) (*Mirror, error) {
+// Open returns the mirror in dir, which is made if it is missing. believe is asked after each reading of the store whether what it said may
+// replace what is on the disk: a store that has gone back knows less. nil: always.
+func Open(dir, node string, store Store, believe func(ctx context.Context) (bool, error)) (*Mirror, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	return &Mirror{dir: dir, node: node, store: store}, nil
+	if believe == nil {
+		believe = func(context.Context) (bool, error) { return true, nil }
+	}
+	return &Mirror{dir: dir, node: node, store: store, believe: believe}, nil
+}
+
+// Read returns what is in the mirror in dir. Files that cannot be read are left out; err is about one of them.
+func Read(dir string) (entries map[sandbox.ID]Entry, err error) {
+	files, listed := os.ReadDir(dir)
+	if listed != nil && !errors.Is(listed, fs.ErrNotExist) {
+		return nil, fmt.Errorf("mirror: %w", listed)
+	}
+	entries = make(map[sandbox.ID]Entry, len(files))
+	for _, f := range files {
+		name, ok := strings.CutSuffix(f.Name(), suffix)
+		if !ok {
+			continue
+		}
+		var e Entry
+		b, failed := os.ReadFile(filepath.Join(dir, f.Name()))
+		if failed == nil {
+			failed = json.Unmarshal(b, &e)
+		}
+		if failed != nil || string(e.ID) != name {
+			err = fmt.Errorf("mirror: %s cannot be read: %w", f.Name(), errors.Join(errUnreadable, failed))
+			continue
+		}
+		entries[e.ID] = e
+	}
+	return entries, err
 }
 
 // Entry is the content of a file.
@@ -55,10 +87,15 @@ type Entry struct {
 	CreatedAt  time.Time         `json:"createdAt"`
 	Epoch      uint64            `json:"epoch"`
 	Desired    sandbox.Desired   `json:"desired"`
+	Reason     string            `json:"reason,omitempty"`
 	Generation uint64            `json:"generation"`
 	ExpiresAt  time.Time         `json:"expiresAt,omitzero"`
 	Metadata   map[string]string `json:"metadata,omitempty"`
 	Spec       sandbox.Spec      `json:"spec"`
+	// Version is that of the record; Ports and Reserved are those of its placement.
+	Version  uint64            `json:"version"`
+	Ports    map[int]int       `json:"ports,omitempty"`
+	Reserved sandbox.Resources `json:"reserved,omitzero"`
 }
 
 // Step writes what has changed. It has the shape of a loop's step; the loop's own interval is when it is called again.
@@ -71,6 +108,9 @@ func (m *Mirror) Step(ctx context.Context) (time.Time, error) {
 	for {
 		records, err := m.store.Unmirrored(ctx, m.node, batch)
 		if err != nil || len(records) == 0 {
+			return time.Time{}, err
+		}
+		if ok, err := m.believe(ctx); err != nil || !ok {
 			return time.Time{}, err
 		}
 		versions := make(map[sandbox.ID]uint64, len(records))
@@ -105,6 +145,8 @@ func (m *Mirror) remove(id sandbox.ID) error {
 
 func (m *Mirror) path(id sandbox.ID) string { return filepath.Join(m.dir, string(id)+suffix) }
 
+var errUnreadable = errors.New("it is not what was written")
+
 const suffix = ".json"
 
 // sweep removes, once, the files that an agent which died has left of sandboxes that are no more. A store that does not know a sandbox may
@@ -132,6 +174,9 @@ func (m *Mirror) sweep(ctx context.Context) error {
 		case r.Placed() && r.Placement.Node == m.node:
 			continue
 		}
+		if ok, err := m.believe(ctx); err != nil || !ok {
+			return err
+		}
 		if err := m.remove(id); err != nil {
 			return err
 		}
@@ -145,6 +190,7 @@ func (m *Mirror) keep(r *sandbox.Record) error {
 	b, err := json.Marshal(Entry{
 		ID: r.ID, Tenant: r.Tenant, CreatedAt: r.CreatedAt, Epoch: r.Placement.Epoch, Desired: r.Intent.Desired,
 		Generation: r.Intent.Generation, ExpiresAt: r.Intent.ExpiresAt, Metadata: r.Intent.Metadata, Spec: r.Spec,
+		Reason: r.Intent.Reason, Version: r.Version, Ports: r.Placement.Ports, Reserved: r.Placement.Reserved,
 	})
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)

@@ -20,7 +20,7 @@ func TestMirrorFollowsTheIntent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := mirror.Open(filepath.Join(dir, "m"), "n", st)
+	m, err := mirror.Open(filepath.Join(dir, "m"), "n", st, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestMirrorFollowsTheIntent(t *testing.T) {
 		t.Fatal(err)
 	}
 	// An agent that died before it removed the file leaves it to the next one.
-	if m, err = mirror.Open(filepath.Join(dir, "m"), "n", st); err != nil {
+	if m, err = mirror.Open(filepath.Join(dir, "m"), "n", st, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "m", "unknown.json"), []byte("{}"), 0o600); err != nil {
