@@ -11,6 +11,7 @@ import (
 	"opensandbox/services/scheduler/internal/nodeloss"
 	"opensandbox/services/scheduler/internal/placement"
 	"opensandbox/services/scheduler/internal/reconcile"
+	"opensandbox/services/scheduler/internal/recovery"
 )
 
 // Stepper is a scheduler without its loops, for a simulator that decides what runs when. It does all its work in the goroutine of the
@@ -20,6 +21,7 @@ type Stepper struct {
 	expire *deadline.Expirer
 	repair *reconcile.Reconciler
 	giveUp *nodeloss.GiverUp
+	watch  *recovery.Watch
 }
 
 // NewStepper returns a Stepper that measures nothing. random decides between nodes that are about equally good.
@@ -28,10 +30,12 @@ func NewStepper(cfg Config, d Deps, random *rand.Rand) *Stepper {
 }
 
 func newStepper(cfg Config, d Deps, random *rand.Rand, m *schedulermetrics.Metrics, parallel int) *Stepper {
+	watch := recovery.New(d.Store, cfg.NodeLostAfter <= 0, d.Log)
 	return &Stepper{
+		watch: watch,
 		place: placement.New(placement.Config{
 			Wait: cfg.PlacementWait, RetainFailed: cfg.RetainFailed, Ports: cfg.Ports, DefaultRequest: cfg.DefaultRequest, Parallel: parallel,
-		}, placement.Deps{Store: d.Store, Random: random, Trace: telemetry.Work(d.Tracers), Metrics: m, Log: d.Log}),
+		}, placement.Deps{Store: d.Store, Random: random, Trace: telemetry.Work(d.Tracers), Metrics: m, Recovery: watch, Log: d.Log}),
 		expire: deadline.New(d.Store, expiries{m}, d.Log),
 		repair: reconcile.New(d.Store, m, d.Log),
 		giveUp: nodeloss.New(nodeloss.Config{LostAfter: cfg.NodeLostAfter, RetainFailed: cfg.RetainFailed}, d.Store, m, d.Log),
@@ -48,14 +52,28 @@ func (s *Stepper) Place(ctx context.Context) (time.Time, error) { return s.place
 
 // Expire ends what is due at now, a time that has not jumped ahead, and returns the next deadline, by the same clock.
 func (s *Stepper) Expire(ctx context.Context, now time.Time) (time.Time, error) {
-	return s.expire.Step(ctx, now)
+	guarded, ok, err := s.watch.MayEnd(ctx)
+	if err != nil || !ok {
+		return now.Add(recovery.Every), err
+	}
+	return s.expire.Step(guarded, now)
 }
 
 // Repair does what processes that died have left undone and returns when the next repair is due, by the store's clock.
-func (s *Stepper) Repair(ctx context.Context) (time.Time, error) { return s.repair.Step(ctx) }
+func (s *Stepper) Repair(ctx context.Context) (time.Time, error) {
+	guarded, ok, err := s.watch.MayEnd(ctx)
+	if err != nil || !ok {
+		return time.Time{}, err
+	}
+	return s.repair.Step(guarded)
+}
 
 // GiveUp gives up the sandboxes of nodes that are lost and returns when the next node will be, by the clock of now. That clock must never
 // jump, and must go on while the process is stopped. GiveUp must be called every second: each gap, and each error, puts off what it does.
 func (s *Stepper) GiveUp(ctx context.Context, now time.Time) (time.Time, error) {
-	return s.giveUp.Step(ctx, now)
+	guarded, ok, err := s.watch.MayEnd(ctx)
+	if err != nil || !ok {
+		return now.Add(recovery.Every), err
+	}
+	return s.giveUp.Step(guarded, now)
 }

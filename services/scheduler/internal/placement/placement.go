@@ -27,6 +27,8 @@ type Metrics interface {
 	Placement(outcome string)
 	// Queue notes how many sandboxes had no node, and since when the first of them has waited; the zero time when there is none.
 	Queue(depth int, oldest time.Time)
+	// Repaired counts a repair, with KindStoreRecovered.
+	Repaired(kind string)
 }
 
 // Outcomes of an attempt.
@@ -63,8 +65,21 @@ type Deps struct {
 	// Trace begins a span for a record whose trace is parent, and returns what ends it.
 	Trace   func(ctx context.Context, parent, name string) (context.Context, func(error))
 	Metrics Metrics
-	Log     *slog.Logger
+	// Recovery tells how far the store is to be believed.
+	Recovery Recovery
+	Log      *slog.Logger
 }
+
+// Recovery tells how far the store is to be believed after it was lost or went back. Safe for concurrent use.
+type Recovery interface {
+	// Guard returns a context under which the store refuses what it could do wrong if it is behind.
+	Guard(ctx context.Context) context.Context
+	// Waits reports whether a record waits for a node since before the store was recovered, and whether the recovery goes on.
+	Waits(r *sandbox.Record) (before, going bool)
+}
+
+// KindStoreRecovered is the kind of repair that is counted for a create whose wait began before the store was recovered.
+const KindStoreRecovered = "store_recovered"
 
 const (
 	// batch is how many sandboxes are looked at in one step; maxBatch is the limit to which it grows while those at the head of the queue
@@ -262,6 +277,9 @@ func (r *round) place(ctx context.Context, rec *sandbox.Record) {
 
 // attempt returns what became of one attempt. The error says why it was not placed.
 func (r *round) attempt(ctx context.Context, rec *sandbox.Record) (outcome string, err error) {
+	if before, going := r.Recovery.Waits(rec); before {
+		return r.fromBefore(ctx, rec, going)
+	}
 	err = r.reserve(ctx, rec)
 	switch {
 	case err == nil:
@@ -274,14 +292,33 @@ func (r *round) attempt(ctx context.Context, rec *sandbox.Record) (outcome strin
 		return OutcomeWaits, err
 	}
 	r.Log.WarnContext(ctx, "no node has room", "sandbox", rec.ID, "why", fault.TextOf(err))
-	_, failed := r.Store.FailUnplaced(ctx, rec.ID, sandbox.Failure{Reason: sandbox.ReasonNoCapacity, Message: fault.TextOf(err), RetainFor: r.cfg.RetainFailed})
+	return r.fail(ctx, rec, sandbox.ReasonNoCapacity, fault.TextOf(err), err)
+}
+
+// fail ends the search for a node.
+func (r *round) fail(ctx context.Context, rec *sandbox.Record, reason, text string, why error) (outcome string, err error) {
+	_, err = r.Store.FailUnplaced(ctx, rec.ID, sandbox.Failure{Reason: reason, Message: text, RetainFor: r.cfg.RetainFailed})
 	switch {
-	case failed == nil:
-		return OutcomeFailed, err
-	case gone(failed):
+	case err == nil:
+		return OutcomeFailed, why
+	case gone(err):
 		return OutcomeStale, nil
 	}
-	return OutcomeError, failed
+	return OutcomeError, err
+}
+
+// fromBefore deals with a record that waits since before the store was recovered. A node may have its container: that is known when the
+// recovery is over, and then it has failed, because what became of its wait is not known.
+func (r *round) fromBefore(ctx context.Context, rec *sandbox.Record, going bool) (outcome string, err error) {
+	if going {
+		return OutcomeWaits, nil
+	}
+	r.Log.WarnContext(ctx, "the store was recovered while the sandbox waited for a node", "sandbox", rec.ID)
+	outcome, err = r.fail(ctx, rec, sandbox.ReasonStoreRecovered, sandbox.RecoveredMessage, nil)
+	if outcome == OutcomeFailed {
+		r.Metrics.Repaired(KindStoreRecovered)
+	}
+	return outcome, err
 }
 
 // gone reports whether a record is no longer one that needs a node.
@@ -303,7 +340,7 @@ func (r *round) reserve(ctx context.Context, rec *sandbox.Record) error {
 	ranking := r.fleet.rank(&rec.Spec, want)
 	var short string
 	for i, candidates := range ranking.chunks() {
-		placed, err := r.Store.Place(ctx, sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want})
+		placed, err := r.Store.Place(r.Recovery.Guard(ctx), sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want})
 		if err == nil {
 			r.fleet.took(placed.Placement.Node, want)
 			return nil
