@@ -83,7 +83,7 @@ var kinds = []kind{
 		[]string{"services/ingress-router/internal/proxy", "services/ingress-router/internal/resolve", "services/ingress-router/internal/renewintent"}, []string{"database/sql", "github.com/docker/docker*", "github.com/redis/*"}, true},
 	{"use cases and steps", under("services/api/internal/usecase", "services/scheduler/internal/", "services/runtime-agent/internal/converge",
 		"services/runtime-agent/internal/worker", "services/runtime-agent/internal/enginewatch", "services/runtime-agent/internal/beat", "services/runtime-agent/internal/mirror",
-		"services/runtime-agent/internal/history", "services/runtime-agent/internal/inventory"),
+		"services/runtime-agent/internal/history", "services/runtime-agent/internal/inventory", "services/runtime-agent/internal/recovery"),
 		[]string{"libs/fault", "libs/sandbox", "libs/node", "libs/executor", "services/runtime-agent/internal/converge"}, technology, false},
 	{"transports", under("services/api/internal/httpapi"), []string{"libs/fault", "libs/sandbox", "libs/kitx", "services/api/internal/usecase"}, []string{"database/sql", "github.com/docker/docker*"}, true},
 	{"engine adapters", under("services/runtime-agent/internal/docker", "services/runtime-agent/internal/delivery"),
