@@ -217,6 +217,42 @@ func (c *checker) rolledBack() {
 			continue
 		}
 		c.last[id] = r
+		if !c.noted(&r) {
+			c.promise(&r)
+		}
+	}
+}
+
+// noted reports whether a node has noted a later deadline than the store has after it went back. Then that one still holds.
+func (c *checker) noted(r *sandbox.Record) bool {
+	for _, n := range c.p.live() {
+		note, ok := n.memory.notes[r.ID]
+		if ok && note.Intent.ExpiresAt.After(r.Intent.ExpiresAt) && c.has(n, executor.Ref{ID: r.ID, Epoch: note.Epoch}) && note.Version > r.Version {
+			return true
+		}
+	}
+	return false
+}
+
+// sighted notes what a record is after a node has told of its container: it may be one that the store had lost, or be brought forward by any
+// number of steps.
+func (c *checker) sighted(id sandbox.ID) {
+	r, err := c.p.real.Get(background(), id)
+	if err != nil {
+		c.p.fail("%s was sighted and is not there: %v", id, err)
+		return
+	}
+	was := c.last[id]
+	if was.Gone() && !r.Gone() {
+		c.p.fail("%s: Gone(%s) became %s by a sighting", id, was.Intent.Reason, r.Intent.Desired)
+	}
+	if r.Intent.ExpiresAt.Before(was.Intent.ExpiresAt) {
+		c.p.fail("%s: its deadline came forward by a sighting", id)
+	}
+	c.p.say("record", "sighted %s %s gen %d/%d node %q epoch %d %s %s", id, r.Intent.Desired, r.Observed.Generation, r.Intent.Generation, r.Placement.Node,
+		r.Placement.Epoch, r.Observed.State, r.Observed.Reason)
+	c.last[id] = r
+	if was.ID == "" || !r.Intent.ExpiresAt.Equal(was.Intent.ExpiresAt) {
 		c.promise(&r)
 	}
 }

@@ -218,6 +218,32 @@ func (p storePort) List(ctx context.Context, q sandbox.Query) (sandbox.Page, err
 	return read(p, func() (sandbox.Page, error) { return p.s.List(ctx, q) })
 }
 
+func (p storePort) Recovery(ctx context.Context) (sandbox.Recovery, error) {
+	return read(p, func() (sandbox.Recovery, error) { return p.s.Recovery(ctx) })
+}
+
+func (p storePort) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error) {
+	return write(p, "Recover", func() (sandbox.Recovery, error) { return p.s.Recover(ctx, c) })
+}
+
+func (p storePort) Sight(ctx context.Context, s sandbox.Sighting) (sandbox.Record, error) {
+	return write(p, "Sight", func() (sandbox.Record, error) {
+		r, err := p.s.Sight(ctx, s)
+		if err == nil {
+			p.check.sighted(s.ID)
+		}
+		return r, err
+	})
+}
+
+func (p storePort) Reported(ctx context.Context, name string, session uint64) (sandbox.Recovery, error) {
+	return write(p, "Reported", func() (sandbox.Recovery, error) { return p.s.Reported(ctx, name, session) })
+}
+
+func (p storePort) Settle(ctx context.Context) (sandbox.Recovery, error) {
+	return write(p, "Settle", func() (sandbox.Recovery, error) { return p.s.Settle(ctx) })
+}
+
 func (p storePort) Incarnation(ctx context.Context) (time.Time, error) {
 	return peek(p, func() (time.Time, error) { return p.s.Incarnation(ctx) })
 }

@@ -77,6 +77,8 @@ type Deps struct {
 	// Registry takes the metrics, and Tracers the spans; nil: there are none.
 	Registry prometheus.Registerer
 	Tracers  trace.TracerProvider
+	// Memory is what the node remembers of the store by itself; nil: the state directory.
+	Memory Memory
 	// Clock is what the age of the lease is measured by; nil takes the time since boot.
 	Clock func() time.Time
 	// Boot returns which start of the machine this is, and the time since then, suspension included; nil asks the kernel.
@@ -154,7 +156,10 @@ func (a *Agent) start(ctx context.Context) error {
 		return fmt.Errorf("ask the container engine what it has: %w", err)
 	}
 	a.takeUp(ctx)
-	a.recovery = recovery.New(recovery.Config{Node: a.cfg.Node, RetainFailed: a.cfg.RetainFailed, Log: a.deps.Log}, a.deps.Store, a.engine, disk{a.cfg.StateDir})
+	if a.deps.Memory == nil {
+		a.deps.Memory = disk{a.cfg.StateDir}
+	}
+	a.recovery = recovery.New(recovery.Config{Node: a.cfg.Node, RetainFailed: a.cfg.RetainFailed, Clock: a.clock, Log: a.deps.Log}, a.deps.Store, a.engine, a.deps.Memory)
 	if a.node, err = a.keepRegistering(ctx, facts); err != nil {
 		return err
 	}

@@ -12,6 +12,12 @@ import (
 	"opensandbox/services/runtime-agent/internal/recovery"
 )
 
+// Memory is what a node remembers of the store by itself, and Note what it remembers of a sandbox.
+type (
+	Memory = recovery.Disk
+	Note   = recovery.Note
+)
+
 // disk is what the state directory has for the recovery of the store.
 type disk struct{ dir string }
 

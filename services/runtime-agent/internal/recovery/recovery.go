@@ -62,7 +62,9 @@ type Config struct {
 	Node string
 	// RetainFailed is how long a failed create is shown.
 	RetainFailed time.Duration
-	Log          *slog.Logger
+	// Clock tells when the mark was last kept.
+	Clock func() time.Time
+	Log   *slog.Logger
 }
 
 // Guard remembers how far the store has come. Safe for concurrent use.
@@ -141,14 +143,15 @@ func (g *Guard) Step(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
-	g.keep(ctx, time.Now(), false)
+	g.keep(ctx, false)
 	return time.Time{}, nil
 }
 
 // Close keeps the mark, so that the next start of the agent knows it.
-func (g *Guard) Close(ctx context.Context) { g.keep(ctx, time.Now(), true) }
+func (g *Guard) Close(ctx context.Context) { g.keep(ctx, true) }
 
-func (g *Guard) keep(ctx context.Context, now time.Time, last bool) {
+func (g *Guard) keep(ctx context.Context, last bool) {
+	now := g.cfg.Clock()
 	g.mu.Lock()
 	known, due := g.known, last || now.Sub(g.keptAt) >= keepEvery || !g.known.Incarnation.Equal(g.kept.Incarnation)
 	if !due || known == g.kept {
