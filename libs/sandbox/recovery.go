@@ -153,7 +153,11 @@ func MarkOf(ctx context.Context) Mark {
 // Predates reports whether the record waits for its first Running since before an incarnation of the store: what became of that wait is not
 // known, so it is not placed or made again.
 func (r *Record) Predates(incarnation time.Time) bool {
-	return r.CreatedAt.Before(incarnation) && r.Observed.At.Before(incarnation) && !r.startedIn(r.Placement.Epoch)
+	since := r.CreatedAt
+	if again := r.Placement.Epoch > 1 || (r.Placement.Node == "" && r.Placement.Epoch > 0); again && r.Observed.At.After(since) {
+		since = r.Observed.At // its node was lost, and it waits for another since then
+	}
+	return since.Before(incarnation) && !r.startedIn(r.Placement.Epoch)
 }
 
 // startedIn reports whether the sandbox has been Running in an epoch.

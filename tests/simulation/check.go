@@ -22,6 +22,11 @@ type checker struct {
 	// looked counts the entries of each engine's history that have been judged.
 	looked map[string]int
 	starts map[executor.Ref]int
+	// wentBack says that the store has gone back. Idempotency keys, records that had no node, ports that have been leased anew meanwhile and
+	// what a client was told of a failed create are not rebuilt.
+	wentBack bool
+	// doomed are containers that were not wanted any more when the store went back.
+	doomed map[executor.Ref]bool
 	// startedOn is the node that each incarnation was started on.
 	startedOn map[executor.Ref]string
 	// keys are the records that were made for each idempotency key.
@@ -34,7 +39,7 @@ type checker struct {
 
 func newChecker(p *plane) *checker {
 	return &checker{p: p, last: map[sandbox.ID]sandbox.Record{}, promised: map[sandbox.ID]time.Time{}, looked: map[string]int{},
-		starts: map[executor.Ref]int{}, startedOn: map[executor.Ref]string{}, keys: map[string][]sandbox.ID{}}
+		starts: map[executor.Ref]int{}, doomed: map[executor.Ref]bool{}, startedOn: map[executor.Ref]string{}, keys: map[string][]sandbox.ID{}}
 }
 
 // ids returns the ids that were ever inserted.
@@ -162,12 +167,12 @@ func (c *checker) happened(n *simNode, e fakeexec.Entry) {
 			c.p.fail("%s/%d was started twice", e.ID, e.Epoch)
 		}
 	case fakeexec.WasKilled:
-		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) {
+		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) && !c.doomed[e.Ref] {
 			c.p.fail("%s/%d was killed although it is wanted", e.ID, e.Epoch)
 		}
 	case fakeexec.WasRemoved:
 		// Before Running a container may be made anew, for another port; afterwards it stays as long as its record wants it.
-		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started {
+		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started && !c.doomed[e.Ref] {
 			c.p.fail("%s/%d was removed although it is wanted", e.ID, e.Epoch)
 		}
 	}

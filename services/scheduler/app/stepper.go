@@ -48,7 +48,14 @@ type expiries struct{ metrics *schedulermetrics.Metrics }
 func (e expiries) Expired(count int, oldest time.Time) { e.metrics.Expired(count, time.Since(oldest)) }
 
 // Place gives what is unplaced to nodes and returns when to try again at the latest, by the store's clock.
-func (s *Stepper) Place(ctx context.Context) (time.Time, error) { return s.place.Step(ctx) }
+func (s *Stepper) Place(ctx context.Context) (time.Time, error) {
+	wake, err := s.place.Step(ctx)
+	if err != nil {
+		return wake, err
+	}
+	// A store that goes back behind what was just placed must be known by that.
+	return wake, s.watch.Look(ctx)
+}
 
 // Expire ends what is due at now, a time that has not jumped ahead, and returns the next deadline, by the same clock.
 func (s *Stepper) Expire(ctx context.Context, now time.Time) (time.Time, error) {

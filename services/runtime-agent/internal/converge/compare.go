@@ -142,6 +142,11 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	if now.Before(first.Add(SecondLook)) {
 		return first.Add(SecondLook), nil
 	}
+	if !k.c.isMarked(in.Ref) { // a node that was away for long may have had sandboxes that are forgotten since
+		if back, err := k.c.deps.Recovery.Missed(ctx, in.ID); err != nil || back {
+			return now.Add(SecondLook), err
+		}
+	}
 	if ok, err := k.c.deps.Recovery.Settled(ctx); err != nil || !ok {
 		return now.Add(SecondLook), err
 	}

@@ -172,10 +172,14 @@ func (c *Converger) Step(ctx context.Context, now time.Time, id sandbox.ID) (Out
 	r, err := c.deps.Store.Get(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		c.forget(id)
-		return done, nil // what the engine may have of it is garbage, which Compare deals with
+		_, err := c.deps.Recovery.Missed(ctx, id)
+		return done, err // what the engine may have of it is garbage, which Compare deals with
 	}
 	if err != nil {
 		return again, err
+	}
+	if back, err := c.deps.Recovery.Saw(ctx, &r); back || err != nil {
+		return after(time.Second), err
 	}
 	if r.Placement.Node != c.cfg.Node || !r.Placed() || r.Ended() {
 		c.forget(id)

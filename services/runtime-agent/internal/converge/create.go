@@ -107,6 +107,13 @@ func (c *Converger) start(ctx context.Context, now time.Time, r *sandbox.Record)
 	if c.isCutOff(now) {
 		return after(cutOffRetry), nil
 	}
+	// The record was read before: if the store has gone back by then, it may be one that has come to its end already.
+	if err := c.deps.Recovery.Fresh(ctx); err != nil {
+		return again, err
+	}
+	if out, handled, err := c.waitsFromBefore(ctx, r); handled {
+		return out, err
+	}
 	over := c.deps.Observe.Begin(stageStart)
 	err := c.deps.Executor.Start(ctx, c.plan(r))
 	over()

@@ -78,13 +78,15 @@ type Guard struct {
 	session uint64
 	known   sandbox.Mark
 	state   sandbox.Recovery
-	kept    sandbox.Mark
-	keptAt  time.Time
+	// seen are the versions of the records of this node that shall be there, as they were last read in this incarnation.
+	seen   map[sandbox.ID]uint64
+	kept   sandbox.Mark
+	keptAt time.Time
 }
 
 // New returns a Guard that knows what the disk knows.
 func New(cfg Config, store Store, engine Engine, disk Disk) *Guard {
-	g := &Guard{cfg: cfg, store: store, engine: engine, disk: disk}
+	g := &Guard{cfg: cfg, store: store, engine: engine, disk: disk, seen: map[sandbox.ID]uint64{}}
 	var err error
 	if g.known, err = disk.Known(); err != nil {
 		cfg.Log.Warn("the note of how far the store had come cannot be read; the store is taken as it is", "error", err)
@@ -127,8 +129,58 @@ func (g *Guard) note(r sandbox.Recovery) {
 	defer g.mu.Unlock()
 	newer := r.Mark.Incarnation.After(g.known.Incarnation) || (r.Mark.Incarnation.Equal(g.known.Incarnation) && r.Mark.Changes >= g.known.Changes)
 	if newer {
+		if !r.Mark.Incarnation.Equal(g.known.Incarnation) || r.Awaits(g.cfg.Node) {
+			clear(g.seen) // sightings make records whose versions begin anew
+		}
 		g.known, g.state = r.Mark, r
 	}
+}
+
+// Saw takes in a record that was read. It reports whether its version is older than one that was seen: then the store has gone back, and
+// others have written so much since that its counter does not show it. A recovery has begun then.
+func (g *Guard) Saw(ctx context.Context, r *sandbox.Record) (wentBack bool, err error) {
+	g.mu.Lock()
+	last, known := g.seen[r.ID]
+	older := known && r.Version < last
+	switch {
+	case older:
+	case r.Gone() || r.FailedCreate():
+		delete(g.seen, r.ID)
+	default:
+		g.seen[r.ID] = r.Version
+	}
+	g.mu.Unlock()
+	if !older {
+		return false, nil
+	}
+	return true, g.contradicted(ctx, r.ID)
+}
+
+// Missed takes in that a record was not found, and reports whether it was one that shall be there.
+func (g *Guard) Missed(ctx context.Context, id sandbox.ID) (wentBack bool, err error) {
+	g.mu.Lock()
+	_, known := g.seen[id]
+	g.mu.Unlock()
+	if !known {
+		return false, nil
+	}
+	return true, g.contradicted(ctx, id)
+}
+
+// contradicted begins a recovery although the counter of the store does not ask for one. What the looks have learned meanwhile counts: if one
+// of them has begun, the contradiction is explained.
+func (g *Guard) contradicted(ctx context.Context, id sandbox.ID) error {
+	r, err := g.Look(ctx)
+	if err != nil || r.Going() || r.Awaits(g.cfg.Node) {
+		return err
+	}
+	g.cfg.Log.ErrorContext(ctx, "the store has a record as it was before, or not at all; it is recovered from what the nodes have", "sandbox", id)
+	ahead := sandbox.Mark{Incarnation: r.Mark.Incarnation, Changes: r.Mark.Changes + 1<<20} // whatever it writes until it takes the claim in
+	if r, err = g.store.Recover(ctx, sandbox.Claim{Known: ahead, Node: g.cfg.Node}); err != nil {
+		return err
+	}
+	g.note(r)
+	return nil
 }
 
 // Step looks once, and tells the store what the node has if it waits for that. It has the shape of a loop's step; Every is when it is called
@@ -260,6 +312,12 @@ func (g *Guard) Waits(r *sandbox.Record) (before, going bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return r.Predates(g.state.Mark.Incarnation), g.state.Going() || g.state.Awaits(g.cfg.Node)
+}
+
+// Fresh makes Waits know what the store says now.
+func (g *Guard) Fresh(ctx context.Context) error {
+	_, err := g.Look(ctx)
+	return err
 }
 
 // Unknown says that there is a container older than the store, of which the store knows nothing: the node has to report again.

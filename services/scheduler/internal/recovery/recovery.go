@@ -79,6 +79,12 @@ func (w *Watch) Waits(r *sandbox.Record) (before, going bool) {
 	return r.Predates(w.state.Mark.Incarnation), w.state.Going()
 }
 
+// Look remembers how far the store has come.
+func (w *Watch) Look(ctx context.Context) error {
+	_, err := w.look(ctx)
+	return err
+}
+
 // look reads how far the store has come, begins a recovery if it has gone back, and ends one that is over.
 func (w *Watch) look(ctx context.Context) (sandbox.Recovery, error) {
 	w.mu.Lock()
