@@ -59,7 +59,17 @@ func (s *Store) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery,
 				names = append(names, name)
 			}
 		}
-		return r.Claim(c, names, st.now), nil
+		before := r.Since
+		changed := r.Claim(c, names, st.now)
+		if !r.Since.Equal(before) {
+			for _, name := range names {
+				if n := s.nodes[name]; !n.Live(st.now) {
+					n.LeaseUntil = st.now
+					s.nodes[name] = n
+				}
+			}
+		}
+		return changed, nil
 	})
 }
 

@@ -128,8 +128,18 @@ func (s *Store) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery,
 	if err := s.bind(ctx); err != nil {
 		return sandbox.Recovery{}, err
 	}
-	return s.changeRecovery(ctx, "recover", nil, func(v *view, r *sandbox.Recovery, _ *change) (bool, error) {
-		return r.Claim(c, names, v.now), nil
+	return s.changeRecovery(ctx, "recover", nil, func(v *view, r *sandbox.Recovery, ch *change) (bool, error) {
+		before := r.Since
+		changed := r.Claim(c, names, v.now)
+		if !r.Since.Equal(before) {
+			for _, n := range nodes {
+				// An agent that renews at this moment renews again in a few seconds.
+				if !n.Removed && !n.Live(v.now) {
+					ch.op("hset", ch.key(s.keys.leases()), n.Name, micros(v.now))
+				}
+			}
+		}
+		return changed, nil
 	})
 }
 

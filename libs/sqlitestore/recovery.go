@@ -102,9 +102,17 @@ func (s *Store) Recover(ctx context.Context, c sandbox.Claim) (out sandbox.Recov
 			}
 		}
 		r := t.recovery
-		if r.Claim(c, names, t.now) {
-			err = t.setRecovery(r)
+		if !r.Claim(c, names, t.now) {
+			out = r
+			return nil
 		}
+		if !r.Since.Equal(t.recovery.Since) {
+			now := t.now.UnixMicro()
+			if _, err := t.stmts.leasesOver.ExecContext(t.ctx, now, now); err != nil {
+				return err
+			}
+		}
+		err = t.setRecovery(r)
 		out = t.recovery
 		return err
 	})

@@ -18,7 +18,7 @@ type writeStatements struct {
 	nodeLease, nodeDrain, meta, metaPut, metaSet      *sql.Stmt
 	key, keyPut, keysOver                             *sql.Stmt
 	session, sessionPut, nodeForget, nodeUsed, nodes  *sql.Stmt
-	portSeize, workAdd                                *sql.Stmt
+	portSeize, workAdd, leasesOver                    *sql.Stmt
 }
 
 const (
@@ -90,6 +90,7 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 		// A port that somebody else has leased stays theirs.
 		{&w.portSeize, `INSERT INTO osb_port (node, port, id, epoch) VALUES (?, ?, ?, ?)
 			ON CONFLICT (node, port) DO UPDATE SET id = excluded.id, epoch = excluded.epoch, until = NULL WHERE osb_port.id IS NULL`},
+		{&w.leasesOver, `UPDATE osb_node SET lease_until = ? WHERE lease_until < ? AND removed = 0`},
 		{&w.workAdd, `UPDATE osb_sandbox SET work_since = ? WHERE id = ?`},
 		{&w.metaSet, `UPDATE osb_meta SET value = ? WHERE key = ?`},
 		{&w.metaPut, `INSERT INTO osb_meta (key, value) VALUES (?, ?)`},

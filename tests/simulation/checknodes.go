@@ -120,7 +120,7 @@ func (c *checker) observed(was, is *sandbox.Record) {
 			c.p.fail("%s has ports %v on %s, and %v are given out", is.ID, real, is.Placement.Node, ports)
 		}
 	}
-	if is.Over() && is.Observed.Started && !(same && was.Over()) && c.runs(c.p.node(is.Placement.Node), ref) {
+	if is.Over() && is.Observed.Started && !(same && was.Over()) && !c.wentBack && c.runs(c.p.node(is.Placement.Node), ref) {
 		c.p.fail("%s is said to be %s %s, and runs", is.ID, is.Observed.State, is.Observed.Reason)
 	}
 }
@@ -173,9 +173,13 @@ func (c *checker) lost(l sandbox.Loss, by *process) {
 	if reg, ok := c.registered(l.Node); !ok || reg.Removed {
 		return
 	}
+	least := lossTime
+	if c.wentBack {
+		least -= node.LeaseTime // a lease that was running when the store went back may have gone back, too
+	}
 	silent := c.p.now.Sub(n.renewed)
 	switch {
-	case silent < lossTime:
+	case silent < least:
 		c.p.fail("%s was given up with %s, %v after the last renewal of its lease", l.ID, l.Node, silent)
 	case c.p.now.Sub(c.p.reachedSince(by)) < node.LeaseTime:
 		c.p.fail("%s was given up with %s by %s, which has reached the store for %v only", l.ID, l.Node, by.name, c.p.now.Sub(c.p.reachedSince(by)))
@@ -228,6 +232,8 @@ func (c *checker) rolledBack() {
 			c.last[id] = sandbox.Record{} // lost; what it left on an engine must go all the same
 			continue
 		}
+		// An epoch that the store has lost may be given again, when its container is gone.
+		maps.DeleteFunc(c.starts, func(ref executor.Ref, _ int) bool { return ref.ID == id && ref.Epoch > r.Placement.Epoch })
 		c.last[id] = r
 		if !c.noted(&r) {
 			c.promise(&r)

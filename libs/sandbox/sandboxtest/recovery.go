@@ -39,6 +39,7 @@ var recoveryTests = []test{
 		e.register("n")
 		e.register("m")
 		e.ok(e.Remove(e.ctx(), "m"))
+		removed := e.node("m").LeaseUntil
 		was := e.recovery().Mark
 		e.clock.Advance(time.Minute)
 		r := e.claim(1000, "k")
@@ -50,6 +51,8 @@ var recoveryTests = []test{
 		e.ok(err)
 		e.equal("the incarnation", at, r.Mark.Incarnation)
 		e.equal("what is read", e.recovery(), r)
+		e.equal("the lease that had run out", e.node("n").LeaseUntil, e.clock.Now())
+		e.equal("the lease of a removed node", e.node("m").LeaseUntil, removed)
 	}},
 	{"a claim of an earlier incarnation joins", func(e *env) {
 		known := e.recovery().Mark
@@ -162,6 +165,19 @@ var recoveryTests = []test{
 		e.ok(err)
 		e.equal("the session", n.Session, uint64(42))
 	}},
+}
+
+func (e *env) node(name string) node.Node {
+	e.Helper()
+	all, err := e.Nodes(e.ctx())
+	e.ok(err)
+	for _, n := range all {
+		if n.Name == name {
+			return n
+		}
+	}
+	e.Fatalf("no node %q", name)
+	return node.Node{}
 }
 
 func (e *env) recovery() sandbox.Recovery {
