@@ -223,6 +223,10 @@ func (s *Sighting) apply(r *Record, moved bool, now time.Time) {
 	if s.Version > r.Version || moved {
 		s.intend(r)
 	}
+	// Of two deadlines the later one holds, whatever the versions: the record may have been changed since the store went back.
+	if noted := s.Intent.ExpiresAt; s.Version > 0 && !r.Intent.ExpiresAt.IsZero() && noted.After(r.Intent.ExpiresAt) {
+		r.Intent.ExpiresAt = noted.UTC().Truncate(time.Microsecond)
+	}
 	if soon := now.Add(RecoveredLife); !r.Intent.ExpiresAt.IsZero() && r.Intent.ExpiresAt.Before(soon) {
 		r.Intent.ExpiresAt = soon
 	}
@@ -243,7 +247,7 @@ func (s *Sighting) apply(r *Record, moved bool, now time.Time) {
 	}
 }
 
-// intend takes over the intent that the agent has noted. Of two deadlines the later one holds.
+// intend takes over the intent that the agent has noted, but for the deadline.
 func (s *Sighting) intend(r *Record) {
 	if s.Version == 0 || r.Gone() {
 		return
@@ -254,9 +258,6 @@ func (s *Sighting) intend(r *Record) {
 		if r.Gone() && r.Intent.Reason == "" {
 			r.Intent.Reason = ReasonDeleted
 		}
-	}
-	if !r.Intent.ExpiresAt.IsZero() && s.Intent.ExpiresAt.After(r.Intent.ExpiresAt) {
-		r.Intent.ExpiresAt = s.Intent.ExpiresAt.UTC().Truncate(time.Microsecond)
 	}
 	r.Intent.Metadata = s.Intent.Metadata
 }

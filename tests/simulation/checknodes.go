@@ -226,14 +226,17 @@ func (c *checker) rollingBack() {
 
 // rolledBack forgets what records were after the state that the store has gone back to.
 func (c *checker) rolledBack() {
+	// What is gone may be made once more under an epoch that the store has lost, or by a record that had come to its end, as long as nobody has
+	// noticed. There are never two of it at a time.
+	maps.DeleteFunc(c.starts, func(ref executor.Ref, _ int) bool {
+		return !slices.ContainsFunc(c.p.nodes, func(n *simNode) bool { return c.has(n, ref) })
+	})
 	for _, id := range c.ids() {
 		r, err := c.p.real.Get(background(), id)
 		if err != nil {
 			c.last[id] = sandbox.Record{} // lost; what it left on an engine must go all the same
 			continue
 		}
-		// An epoch that the store has lost may be given again, when its container is gone.
-		maps.DeleteFunc(c.starts, func(ref executor.Ref, _ int) bool { return ref.ID == id && ref.Epoch > r.Placement.Epoch })
 		c.last[id] = r
 		if !c.noted(&r) {
 			c.promise(&r)
@@ -245,7 +248,7 @@ func (c *checker) rolledBack() {
 func (c *checker) noted(r *sandbox.Record) bool {
 	for _, n := range c.p.live() {
 		note, ok := n.memory.notes[r.ID]
-		if ok && note.Intent.ExpiresAt.After(r.Intent.ExpiresAt) && c.has(n, executor.Ref{ID: r.ID, Epoch: note.Epoch}) && note.Version > r.Version {
+		if ok && note.Intent.ExpiresAt.After(r.Intent.ExpiresAt) && c.has(n, executor.Ref{ID: r.ID, Epoch: note.Epoch}) && note.Version > 0 {
 			return true
 		}
 	}

@@ -42,6 +42,12 @@ func (a *Agent) register(ctx context.Context, facts executor.Facts) (node.Node, 
 	r.TakeOver = a.mayTakeOver(all)
 	if last, err := a.last(); err == nil && last.Node == a.cfg.Node {
 		r.After = last.Session // a store that was lost would give it again
+		i := slices.IndexFunc(all, func(n node.Node) bool { return n.Name == a.cfg.Node })
+		if i >= 0 && all[i].Session < last.Session {
+			if err := a.recovery.Contradicted(ctx, "it knows an earlier session of this node"); err != nil {
+				return node.Node{}, err
+			}
+		}
 	}
 	n, err := a.deps.Store.Register(ctx, r)
 	if fault.CodeOf(err) == node.CodeTaken {

@@ -153,7 +153,7 @@ func (g *Guard) Saw(ctx context.Context, r *sandbox.Record) (wentBack bool, err 
 	if !older {
 		return false, nil
 	}
-	return true, g.contradicted(ctx, r.ID)
+	return true, g.Contradicted(ctx, "the record of "+string(r.ID)+" is as it was before")
 }
 
 // Missed takes in that a record was not found, and reports whether it was one that shall be there.
@@ -164,17 +164,17 @@ func (g *Guard) Missed(ctx context.Context, id sandbox.ID) (wentBack bool, err e
 	if !known {
 		return false, nil
 	}
-	return true, g.contradicted(ctx, id)
+	return true, g.Contradicted(ctx, "the record of "+string(id)+" is gone")
 }
 
-// contradicted begins a recovery although the counter of the store does not ask for one. What the looks have learned meanwhile counts: if one
-// of them has begun, the contradiction is explained.
-func (g *Guard) contradicted(ctx context.Context, id sandbox.ID) error {
+// Contradicted begins a recovery although the counter of the store does not ask for one, because of something that the store cannot have
+// forgotten otherwise. If one has begun meanwhile, that explains it.
+func (g *Guard) Contradicted(ctx context.Context, why string) error {
 	r, err := g.Look(ctx)
 	if err != nil || r.Going() || r.Awaits(g.cfg.Node) {
 		return err
 	}
-	g.cfg.Log.ErrorContext(ctx, "the store has a record as it was before, or not at all; it is recovered from what the nodes have", "sandbox", id)
+	g.cfg.Log.ErrorContext(ctx, "the store has gone back to an older state; it is recovered from what the nodes have", "why", why)
 	ahead := sandbox.Mark{Incarnation: r.Mark.Incarnation, Changes: r.Mark.Changes + 1<<20} // whatever it writes until it takes the claim in
 	if r, err = g.store.Recover(ctx, sandbox.Claim{Known: ahead, Node: g.cfg.Node}); err != nil {
 		return err
