@@ -98,6 +98,19 @@ func TestSchedules(t *testing.T) {
 		*schedules, total.Sandboxes, total.Crashes, total.Lost, total.Replaced, total.Steps, worst, time.Since(began).Round(time.Second))
 }
 
+// TestStoreGoesBack brings an earlier state of the store back in each schedule.
+func TestStoreGoesBack(t *testing.T) {
+	each(1, 1+rollbacks, func(s uint64) bool {
+		if r := Run(s, Variant{Rollback: true}); r.Err != nil {
+			t.Errorf("seed %d: %v", s, r.Err)
+		}
+		return !t.Failed()
+	})
+}
+
+// rollbacks is the number of schedules in which the store goes back.
+const rollbacks = 1000
+
 // particular is what differs between two failures of one kind.
 var particular = regexp.MustCompile(`[a-z]+-\d[-\d/]*|[\d.]+(h|m|s|ms|µs)\b|\d+`)
 

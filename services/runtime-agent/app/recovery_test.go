@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"crypto/rand"
 	"maps"
 	"testing"
 	"testing/synctest"
@@ -240,5 +241,35 @@ func TestANodeThatTheStoreForgotKeepsItsSandboxes(t *testing.T) {
 		next.want("a", sandbox.StateRunning, sandbox.ReasonRunning)
 		next.end()
 		w.stop()
+	})
+}
+
+func TestAStoreThatWentBackAndOvertookTheCounter(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		w.insert("a")
+		w.pass(2 * time.Second)
+		old := w.store.Snapshot()
+		at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Microsecond)
+		if _, err := w.store.Renew(t.Context(), "a", "team", at); err != nil {
+			t.Fatal(err)
+		}
+		w.insert("lost")
+		w.pass(4 * time.Second)
+		w.want("lost", sandbox.StateRunning, sandbox.ReasonRunning)
+		w.store.Restore(old)
+		for range 100 { // others write before the agent looks
+			if _, err := w.store.Store.Insert(t.Context(), sandbox.New{ID: sandbox.ID(rand.Text()), Spec: sandbox.Spec{Image: "image", Entrypoint: []string{"run"}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(2 * time.Minute) // comparisons
+		w.want("lost", sandbox.StateRunning, sandbox.ReasonRunning)
+		if r := w.get("a"); !r.Intent.ExpiresAt.Equal(at) || w.running() != 2 {
+			t.Errorf("the record is %+v, and there are %v", r, w.engine.Instances())
+		}
+		w.settle()
+		w.end()
 	})
 }
