@@ -78,9 +78,6 @@ func (s *Stepper) Repair(ctx context.Context) (time.Time, error) {
 // GiveUp gives up the sandboxes of nodes that are lost and returns when the next node will be, by the clock of now. That clock must never
 // jump, and must go on while the process is stopped. GiveUp must be called every second: each gap, and each error, puts off what it does.
 func (s *Stepper) GiveUp(ctx context.Context, now time.Time) (time.Time, error) {
-	guarded, ok, err := s.watch.MayEnd(ctx)
-	if err != nil || !ok {
-		return now.Add(recovery.Every), err
-	}
-	return s.giveUp.Step(guarded, now)
+	// It looks each second whatever happens, because it believes only what it has watched; the store itself refuses a loss during a recovery.
+	return s.giveUp.Step(s.watch.Guard(ctx), now)
 }
