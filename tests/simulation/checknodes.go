@@ -112,7 +112,7 @@ func (c *checker) observed(was, is *sandbox.Record) {
 		if c.startedOn[ref] != is.Placement.Node {
 			c.p.fail("%s is said to run on %s, where epoch %d was never started", is.ID, is.Placement.Node, ref.Epoch)
 		}
-	case same && was.Observed.Generation == is.Observed.Generation && was.Observed.State != is.Observed.State && frozenOrNot(was) && frozenOrNot(is):
+	case !c.wentBack && same && was.Observed.Generation == is.Observed.Generation && was.Observed.State != is.Observed.State && frozenOrNot(was) && frozenOrNot(is):
 		c.p.fail("%s: generation %d was finished as %s and then as %s", is.ID, is.Observed.Generation, was.Observed.State, is.Observed.State)
 	}
 	if ports := is.Observed.Addresses.Ports; ports != nil && c.has(c.p.node(is.Placement.Node), ref) {
