@@ -23,7 +23,9 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 			out = held.Clone()
 			return nil
 		}
-		out = s.put(st, sandbox.NewRecord(n, st.now, sandbox.TraceOf(ctx)))
+		r := sandbox.NewRecord(n, st.now, sandbox.TraceOf(ctx))
+		r.NotBefore(s.made)
+		out = s.put(st, r)
 		if n.Key.Set() {
 			s.keys[key{n.Tenant, n.Key.Name}] = keyed{hash: n.Key.Hash, id: n.ID, until: st.now.Add(sandbox.KeepKey)}
 		}

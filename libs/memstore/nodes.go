@@ -15,6 +15,9 @@ import (
 func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, error) {
 	var out node.Node
 	err := s.do(ctx, func(st *step) error {
+		if err := s.current(ctx); err != nil {
+			return err
+		}
 		old := s.nodes[r.Name]
 		if old.Live(st.now) && !r.TakeOver {
 			return node.ErrTaken("node", r.Name)
@@ -48,6 +51,9 @@ func (s *Store) RenewLease(ctx context.Context, name string, session uint64) err
 		}
 		if n.Session != session {
 			return sandbox.ErrStale("")
+		}
+		if err := s.current(ctx); err != nil {
+			return err
 		}
 		n.LeaseUntil = st.now.Add(node.LeaseTime)
 		s.changes++

@@ -163,7 +163,14 @@ func mix(x uint64) uint64 {
 
 // FailUnplaced implements sandbox.Placements.
 func (s *Store) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failure) (sandbox.Record, error) {
-	return s.update(ctx, id, func(r *sandbox.Record, now time.Time) error { return r.FailUnplaced(f, now) })
+	return s.update(ctx, id, func(r *sandbox.Record, now time.Time) error {
+		if state := s.recovery(); r.Unplaced() {
+			if err := state.MayFail(ctx, r); err != nil {
+				return err
+			}
+		}
+		return r.FailUnplaced(f, now)
+	})
 }
 
 // Lose implements sandbox.Losses.
@@ -180,7 +187,7 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 		if n, ok := s.nodes[l.Node]; ok && !n.StillLost(l.LeaseUntil, st.now) {
 			return sandbox.ErrStale(l.ID)
 		}
-		if err := r.Lose(l, st.now); err != nil {
+		if err := r.Lose(l, s.made, st.now); err != nil {
 			return err
 		}
 		s.free(holder{l.Node, l.ID, l.Epoch})

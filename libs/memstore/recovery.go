@@ -20,13 +20,17 @@ func (s *Store) mayEnd(ctx context.Context) error {
 	return r.MayEnd(ctx)
 }
 
+func (s *Store) current(ctx context.Context) error {
+	r := s.recovery()
+	return r.Current(ctx)
+}
+
 // mayPlace refuses what a store that is behind, or was, cannot answer for.
 func (s *Store) mayPlace(ctx context.Context, r *sandbox.Record) error {
 	if !r.Unplaced() || r.Predates(s.made) {
 		return sandbox.ErrStale(r.ID)
 	}
-	now := s.recovery()
-	return now.MayPlace(ctx)
+	return s.current(ctx)
 }
 
 // Recovery implements sandbox.Recoveries.
@@ -139,4 +143,12 @@ func (s *Store) take(r *sandbox.Record) {
 			s.leases[l] = h
 		}
 	}
+}
+
+// CallRoll implements sandbox.Recoveries.
+func (s *Store) CallRoll(ctx context.Context) error {
+	return s.do(ctx, func(st *step) error {
+		st.topics = append(st.topics, sandbox.TopicRollCall)
+		return nil
+	})
 }

@@ -111,6 +111,7 @@ func (s *Store) changeNodes(ctx context.Context, op string, fn func(g *registry,
 		}
 		g.now = now
 		c := s.nodesChange(g)
+		c.guardMark(ctx, false)
 		if changed, err := fn(g, c); err != nil || !changed {
 			return s.failed(op, err)
 		}
@@ -120,6 +121,9 @@ func (s *Store) changeNodes(ctx context.Context, op string, fn func(g *registry,
 		}
 		if answer == answerOK {
 			return nil
+		}
+		if err := s.current(ctx); err != nil {
+			return err
 		}
 	}
 	return errContended("")
@@ -213,6 +217,7 @@ func (s *Store) lease(ctx context.Context, op, name string, session uint64, unti
 		}
 		c := s.keys.change("", noRecord)
 		c.guard(s.keys.sessions(), name, want)
+		c.guardMark(ctx, false)
 		c.op("hset", c.key(s.keys.leases()), name, micros(at))
 		answer, _, err := s.apply(ctx, c)
 		if err != nil {
@@ -220,6 +225,9 @@ func (s *Store) lease(ctx context.Context, op, name string, session uint64, unti
 		}
 		if answer == answerOK {
 			return nil
+		}
+		if err := s.current(ctx); err != nil {
+			return err
 		}
 	}
 	return errContended("")

@@ -60,7 +60,7 @@ func (s *Store) placeOnce(ctx context.Context, p sandbox.PlaceRequest) (out sand
 	if !v.rec.Unplaced() || v.rec.Predates(recovery.Mark.Incarnation) {
 		return out, false, sandbox.ErrStale(p.ID)
 	}
-	if err := recovery.MayPlace(ctx); err != nil {
+	if err := recovery.Current(ctx); err != nil {
 		return out, false, err
 	}
 	var short []string
@@ -188,7 +188,20 @@ func (s *Store) room(c *change, w roomFor) {
 
 // FailUnplaced implements sandbox.Placements.
 func (s *Store) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failure) (sandbox.Record, error) {
-	return s.update(ctx, "fail unplaced", id, func(v *view, r *sandbox.Record, _ *change) error { return r.FailUnplaced(f, v.now) })
+	more := []hash{{s.keys.meta(), markFields}}
+	return s.updateBy(ctx, "fail unplaced", id, more, func(v *view, r *sandbox.Record, c *change) error {
+		recovery, err := parseRecovery(v.more[0])
+		if err != nil {
+			return err
+		}
+		if r.Unplaced() {
+			if err := recovery.MayFail(ctx, r); err != nil {
+				return err
+			}
+		}
+		c.guardMark(ctx, r.Predates(recovery.Mark.Incarnation))
+		return r.FailUnplaced(f, v.now)
+	})
 }
 
 // Lose implements sandbox.Losses. That the node is lost is read together with the record, and holds still when the script runs: it
@@ -214,7 +227,7 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 				return sandbox.ErrStale(l.ID)
 			}
 		}
-		if err := r.Lose(l, v.now); err != nil {
+		if err := r.Lose(l, recovery.Mark.Incarnation, v.now); err != nil {
 			return err
 		}
 		c.guard(nodes, l.Node, raw)

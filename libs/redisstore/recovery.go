@@ -74,6 +74,23 @@ func (s *Store) mayEnd(ctx context.Context) error {
 	return r.MayEnd(ctx)
 }
 
+// current is Recovery.Current for the present state, which is asked for only if the caller has seen the store before.
+func (s *Store) current(ctx context.Context) error {
+	if sandbox.MarkOf(ctx) == (sandbox.Mark{}) {
+		return nil
+	}
+	r, err := s.Recovery(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Current(ctx)
+}
+
+// CallRoll implements sandbox.Recoveries.
+func (s *Store) CallRoll(ctx context.Context) error {
+	return s.failed("call roll", s.client.Publish(ctx, s.keys.hints(), string(sandbox.TopicRollCall)).Err())
+}
+
 // changeRecovery reads the state of the recovery, lets fn decide, and writes on condition that it has not changed. fn reports whether there
 // is anything to write.
 func (s *Store) changeRecovery(ctx context.Context, op string, more []hash, fn func(v *view, r *sandbox.Recovery, c *change) (bool, error)) (sandbox.Recovery, error) {

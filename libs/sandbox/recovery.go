@@ -125,21 +125,30 @@ func (r *Recovery) MayEnd(ctx context.Context) error {
 	if r.Going() {
 		return fault.New(fault.Unavailable, "the store is being recovered").WithCode(CodeRecovering)
 	}
-	return r.MayPlace(ctx)
+	return r.Current(ctx)
 }
 
-// MayPlace is MayEnd for a placement: what is new is placed while a recovery goes on.
-func (r *Recovery) MayPlace(ctx context.Context) error {
+// Current is MayEnd for what goes on during a recovery: placements, registrations and the renewals of leases.
+func (r *Recovery) Current(ctx context.Context) error {
 	if r.Mark.Behind(MarkOf(ctx)) {
 		return fault.New(fault.Unavailable, "the store has gone back to an older state").WithCode(CodeWentBack)
 	}
 	return nil
 }
 
+// MayFail is MayEnd for a record that waits for a node. One that waits since before the recovery may have a container.
+func (r *Recovery) MayFail(ctx context.Context, waiting *Record) error {
+	if waiting.Predates(r.Mark.Incarnation) {
+		return r.MayEnd(ctx)
+	}
+	return r.Current(ctx)
+}
+
 type markKey struct{}
 
-// WithMark returns ctx with the highest mark that the caller has seen of the store. Place, Lose, ExpireDue and Purge are refused under it, in
-// the step itself, by a store that is behind: looking first would leave a moment in which the store can go back.
+// WithMark returns ctx with the highest mark that the caller has seen of the store. Place, FailUnplaced, Lose, ExpireDue and Purge are refused
+// under it, in the step itself, by a store that is behind, and so are the registration of a node and the renewal of its lease: looking first would leave a
+// moment in which the store can go back.
 func WithMark(ctx context.Context, known Mark) context.Context {
 	return context.WithValue(ctx, markKey{}, known)
 }
@@ -157,11 +166,19 @@ func (r *Record) Predates(incarnation time.Time) bool {
 	if again := r.Placement.Epoch > 1 || (r.Placement.Node == "" && r.Placement.Epoch > 0); again && r.Observed.At.After(since) {
 		since = r.Observed.At // its node was lost, and it waits for another since then
 	}
-	return since.Before(incarnation) && !r.startedIn(r.Placement.Epoch)
+	return since.Before(incarnation) && !r.StartedIn(r.Placement.Epoch)
 }
 
-// startedIn reports whether the sandbox has been Running in an epoch.
-func (r *Record) startedIn(epoch uint64) bool { return r.Observed.Started && r.Observed.Epoch == epoch }
+// NotBefore moves the creation of a new record to the incarnation of its store: no record is older than its store, also if the clock was set
+// back.
+func (r *Record) NotBefore(incarnation time.Time) {
+	if r.CreatedAt.Before(incarnation) {
+		r.CreatedAt = incarnation.UTC()
+	}
+}
+
+// StartedIn reports whether the sandbox has been Running in an epoch.
+func (r *Record) StartedIn(epoch uint64) bool { return r.Observed.Started && r.Observed.Epoch == epoch }
 
 // RecoveredMessage is the text of a create that has failed with ReasonStoreRecovered.
 const RecoveredMessage = "the store was lost or went back while the sandbox was being created; create it again"
@@ -181,8 +198,9 @@ type Sighting struct {
 	// Ports and Reserved are what the placement holds.
 	Ports    map[int]int
 	Reserved Resources
-	// Started says that the container has been started. A create that has not come so far has failed.
-	Started bool
+	// Started says that the container has been started. A create that has not come so far has failed. Ran says that it was noted as Running;
+	// without that the agent finds out whether it is.
+	Started, Ran bool
 	// Paused says that its processes are frozen.
 	Paused    bool
 	Addresses Addresses
@@ -193,7 +211,7 @@ type Sighting struct {
 // SightedRecord returns the record of a sandbox that the store does not know.
 func SightedRecord(s Sighting, now time.Time) Record {
 	r := Record{ID: s.ID, Tenant: s.Tenant, CreatedAt: s.CreatedAt.UTC().Truncate(time.Microsecond), Spec: s.Spec, Version: 1}
-	r.Intent = Intent{Desired: DesiredRunning, Generation: 1, ExpiresAt: s.Intent.ExpiresAt, Metadata: s.Intent.Metadata}
+	r.Intent = Intent{Desired: DesiredRunning, Generation: 1, Accepted: true, ExpiresAt: s.Intent.ExpiresAt, Metadata: s.Intent.Metadata}
 	s.Version = max(s.Version, 1)
 	s.apply(&r, true, now)
 	r.Version = 1
@@ -202,7 +220,7 @@ func SightedRecord(s Sighting, now time.Time) Record {
 
 // Sight takes in a container of a record that the store has. A record that has ended or is of a newer epoch stays as it is; so does one that
 // is Gone, a failed create, or runs elsewhere, under the same epoch. Otherwise what the sighting knows better goes over to the record; what is
-// Gone stays Gone.
+// Gone or a failed create stays that.
 func (r *Record) Sight(s Sighting, now time.Time) {
 	same := s.Epoch == r.Placement.Epoch
 	switch {
@@ -210,7 +228,7 @@ func (r *Record) Sight(s Sighting, now time.Time) {
 		return
 	case same && (r.Gone() || r.FailedCreate()):
 		return
-	case same && r.Placement.Node != s.Node && r.startedIn(s.Epoch):
+	case same && r.Placement.Node != s.Node && r.StartedIn(s.Epoch):
 		return
 	}
 	s.apply(r, !same || r.Placement.Node != s.Node, now)
@@ -219,7 +237,7 @@ func (r *Record) Sight(s Sighting, now time.Time) {
 // apply brings a record forward to what was seen. moved says that the placement is another than the record's.
 func (s *Sighting) apply(r *Record, moved bool, now time.Time) {
 	now = now.UTC().Truncate(time.Microsecond)
-	r.Intent.Accepted = true
+	failed := r.FailedCreate()
 	if s.Version > r.Version || moved {
 		s.intend(r)
 	}
@@ -232,13 +250,16 @@ func (s *Sighting) apply(r *Record, moved bool, now time.Time) {
 	}
 	if moved {
 		r.Placement = Placement{Node: s.Node, Epoch: s.Epoch, Ports: s.Ports, Reserved: s.Reserved}
-		r.Observed = Observed{}
-		r.RetainUntil = time.Time{}
+		if failed { // for good: it is placed so that its node removes what it has
+			r.Observed.Epoch, r.Observed.Generation = s.Epoch, r.Intent.Generation
+			return
+		}
+		r.Observed, r.RetainUntil = Observed{}, time.Time{}
 	}
 	switch {
-	case r.startedIn(r.Placement.Epoch):
-		// What has changed since, the agent finds when it compares.
-	case s.Started:
+	case r.StartedIn(r.Placement.Epoch), s.Started && !s.Ran:
+		// What has changed since, the agent finds when it compares. A create that is on its way it brings to its end.
+	case s.Ran:
 		r.Observed = s.observed(r, now)
 	case !r.Gone():
 		r.Observed = Observed{State: StateFailed, Reason: ReasonStoreRecovered, Message: RecoveredMessage,
@@ -290,4 +311,6 @@ type Recoveries interface {
 	Reported(ctx context.Context, node string, session uint64) (Recovery, error)
 	// Settle ends the recovery if it is time to; see Recovery.Settle.
 	Settle(ctx context.Context) (Recovery, error)
+	// CallRoll gives a hint to TopicRollCall. It changes nothing.
+	CallRoll(ctx context.Context) error
 }

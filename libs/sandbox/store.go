@@ -166,7 +166,8 @@ type Placements interface {
 	// with ReasonNoCapacity as code when nothing fits, with a text that says what was short. A record that predates the incarnation of the
 	// store is stale, too. fault.Unavailable also when the store is behind; see WithMark.
 	Place(ctx context.Context, p PlaceRequest) (Record, error)
-	// FailUnplaced gives up. ErrStale if the record is not unplaced.
+	// FailUnplaced gives up. ErrStale if the record is not unplaced; fault.Unavailable if the store is behind, or the record waits since before
+	// a recovery that goes on.
 	FailUnplaced(ctx context.Context, id ID, f Failure) (Record, error)
 }
 
@@ -225,6 +226,9 @@ const (
 	TopicPlacement Topic = "placement"
 	// TopicDeadline: the earliest deadline or attention time may have moved forward.
 	TopicDeadline Topic = "deadline"
+	// TopicRollCall: a scheduler has started, and does not know how far the store had come. Agents renew their lease at once, which shows that
+	// the store is not behind what they know.
+	TopicRollCall Topic = "roll call"
 )
 
 // RecordTopic is about the state of one sandbox. Renewals and metadata patches are not hinted.

@@ -18,6 +18,9 @@ import (
 func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, error) {
 	var out node.Node
 	err := s.do(ctx, "register", func(t *tx) error {
+		if err := t.recovery.Current(ctx); err != nil {
+			return err
+		}
 		old, _, err := t.node(r.Name)
 		if err != nil {
 			return err
@@ -89,6 +92,9 @@ func (s *Store) RenewLease(ctx context.Context, name string, session uint64) err
 			return unknownNode(name)
 		case n.Session != session:
 			return sandbox.ErrStale("")
+		}
+		if err := t.recovery.Current(ctx); err != nil {
+			return err
 		}
 		t.counts = true
 		_, err = t.stmts.nodeLease.ExecContext(t.ctx, t.now.Add(node.LeaseTime).UnixMicro(), name)

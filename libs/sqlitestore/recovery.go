@@ -76,7 +76,7 @@ func (t *tx) mayPlace(ctx context.Context, r *sandbox.Record) error {
 	if !r.Unplaced() || r.Predates(t.recovery.Mark.Incarnation) {
 		return sandbox.ErrStale(r.ID)
 	}
-	return t.recovery.MayPlace(ctx)
+	return t.recovery.Current(ctx)
 }
 
 // Recovery implements sandbox.Recoveries.
@@ -238,5 +238,11 @@ func (t *tx) seize(r *sandbox.Record) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// CallRoll implements sandbox.Recoveries.
+func (s *Store) CallRoll(context.Context) error {
+	s.hub.Publish(sandbox.TopicRollCall)
 	return nil
 }

@@ -97,13 +97,16 @@ func (f *fleet) open() error {
 func (f *fleet) keepLease(ctx context.Context) {
 	tick := time.NewTicker(node.LeaseTime / 3)
 	defer tick.Stop()
+	rollCall, cancel := f.store.Subscribe(sandbox.TopicRollCall)
+	defer cancel()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = f.store.RenewLease(ctx, static, f.session) // the next one may succeed
+		case <-rollCall: // as agents do
 		}
+		_ = f.store.RenewLease(ctx, static, f.session) // the next one may succeed
 	}
 }
 

@@ -25,7 +25,8 @@ if ARGV[13] ~= '' then
   redis.call('HSET', KEYS[5], 'h', ARGV[14], 'i', ARGV[1], 'u', string.format('%.0f', now + tonumber(ARGV[13]) * 1000))
   redis.call('PEXPIRE', KEYS[5], ARGV[13])
 end
-local created, deadline, hints = string.format('%.0f', now), '', ARGV[8]
+-- No record is older than its store, also when the clock was set back.
+local created, deadline, hints = string.format('%.0f', math.max(now, tonumber(redis.call('HGET', KEYS[2], 'made') or '0'))), '', ARGV[8]
 redis.call('HINCRBY', KEYS[2], 'changes', 1)
 if ARGV[5] ~= '' then
   deadline = string.format('%.0f', now + tonumber(ARGV[5]))

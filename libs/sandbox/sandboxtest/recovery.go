@@ -119,6 +119,8 @@ var recoveryTests = []test{
 			e.refused("Lose", err, fault.Unavailable, sandbox.CodeWentBack)
 			_, err = e.Place(ctx, sandbox.PlaceRequest{ID: "new", Candidates: []sandbox.Candidate{candidate("n")}})
 			e.refused("Place", err, fault.Unavailable, sandbox.CodeWentBack)
+			_, err = e.FailUnplaced(ctx, "new", sandbox.Failure{Reason: sandbox.ReasonNoCapacity, RetainFor: time.Hour})
+			e.refused("FailUnplaced", err, fault.Unavailable, sandbox.CodeWentBack)
 		}
 	}},
 	{"what waited before is not placed, what is new is", func(e *env) {
@@ -130,8 +132,63 @@ var recoveryTests = []test{
 		e.stale("Place of an old one", err)
 		e.insert("new")
 		e.place("new", "n")
-		_, err = e.FailUnplaced(e.ctx(), "old", sandbox.Failure{Reason: sandbox.ReasonStoreRecovered, RetainFor: time.Hour})
+		failure := sandbox.Failure{Reason: sandbox.ReasonStoreRecovered, RetainFor: time.Hour}
+		_, err = e.FailUnplaced(e.ctx(), "old", failure)
+		e.refused("FailUnplaced of one that may have a container", err, fault.Unavailable, sandbox.CodeRecovering)
+		e.insert("newer")
+		_, err = e.FailUnplaced(e.ctx(), "newer", failure)
 		e.ok(err)
+		e.clock.Advance(sandbox.RecoverAtMost)
+		e.settled("the end", true)
+		_, err = e.FailUnplaced(sandbox.WithMark(e.ctx(), e.recovery().Mark), "old", failure)
+		e.ok(err)
+	}},
+	{"no record is older than its store", func(e *env) {
+		made := e.recovery().Mark.Incarnation
+		e.clock.Advance(-time.Hour)
+		r := e.insert("a")
+		if !r.CreatedAt.Equal(made) || !r.Intent.ExpiresAt.Equal(e.clock.Now().Add(time.Hour)) {
+			e.Errorf("made at %v, until %v; the store was made at %v", r.CreatedAt, r.Intent.ExpiresAt, made)
+		}
+		e.unchanged(r)
+		e.clock.Advance(2 * time.Hour)
+		e.claim(1, "n")
+		e.clock.Advance(-time.Minute)
+		if r := e.insert("b"); r.Predates(e.recovery().Mark.Incarnation) {
+			e.Errorf("made at %v", r.CreatedAt)
+		}
+	}},
+	{"an epoch after all that were lost", func(e *env) {
+		e.register("n")
+		before := e.running("a", "n")
+		r := e.claim(1, "n")
+		e.clock.Advance(sandbox.RecoverAtMost)
+		e.settled("the end", true)
+		e.ok(e.RenewLease(e.ctx(), "n", e.session("n")))
+		e.running("b", "n")
+		e.ok(e.Remove(e.ctx(), "n"))
+		for id, want := range map[sandbox.ID]uint64{"a": uint64(r.Mark.Incarnation.UnixMicro()), "b": 2} {
+			lost, err := e.Lose(e.ctx(), sandbox.Loss{ID: id, Node: "n", Epoch: before.Placement.Epoch})
+			e.ok(err)
+			e.unchanged(lost)
+			e.equal("the epoch", lost.Placement.Epoch, want)
+		}
+	}},
+	{"who calls the roll is heard", func(e *env) {
+		n := e.register("n")
+		e.hinted("the roll", sandbox.TopicRollCall, func() { e.ok(e.CallRoll(e.ctx())) })
+		was := e.recovery()
+		e.ok(e.CallRoll(e.ctx()))
+		e.equal("the mark", e.recovery(), was)
+		behind := was.Mark
+		behind.Changes += 100
+		err := e.RenewLease(sandbox.WithMark(e.ctx(), behind), "n", n.Session)
+		e.refused("RenewLease", err, fault.Unavailable, sandbox.CodeWentBack)
+		_, err = e.Register(sandbox.WithMark(e.ctx(), behind), node.Registration{Name: "m", EngineID: "m", PortMin: portMin, PortMax: portMax})
+		e.refused("Register", err, fault.Unavailable, sandbox.CodeWentBack)
+		e.ok(e.RenewLease(sandbox.WithMark(e.ctx(), was.Mark), "n", n.Session))
+		r := e.claim(1, "n")
+		e.ok(e.RenewLease(sandbox.WithMark(e.ctx(), r.Mark), "n", n.Session))
 	}},
 	{"the end", func(e *env) {
 		n := e.register("n")

@@ -64,13 +64,54 @@ var sightingTests = []test{
 		e.place("b", "n")
 		e.claim(1, "n")
 		for _, id := range []sandbox.ID{"a", "b"} {
-			r := e.sight(e.sighting(id, func(s *sandbox.Sighting) { s.Started = false }))
+			r := e.sight(e.sighting(id, func(s *sandbox.Sighting) { s.Started, s.Ran = false, false }))
 			if !r.FailedCreate() || r.Observed.Reason != sandbox.ReasonStoreRecovered || !r.RetainUntil.Equal(e.clock.Now().Add(time.Hour)) || !r.Visible() {
 				e.Errorf("the record is %+v", r)
 			}
 			e.clean(id)
 		}
 		e.equal("what is held at the end", e.held("n"), sandbox.Usage{})
+	}},
+	{"what was started and not noted as Running is on its way", func(e *env) {
+		e.register("n")
+		e.insert("b")
+		placed := e.place("b", "n")
+		e.claim(1, "n")
+		for _, id := range []sandbox.ID{"a", "b"} {
+			r := e.sight(e.sighting(id, func(s *sandbox.Sighting) {
+				s.Ran = false
+				if id == "b" {
+					s.Ports = placed.Placement.Ports
+				}
+			}))
+			if r.Observed.Started || r.FailedCreate() || sandbox.StateOf(&r) != sandbox.StatePending {
+				e.Errorf("the record is %+v", r)
+			}
+		}
+		e.work("the work", "n", 9, "a", "b")
+		// The one comes to Running; the other fails, and nothing is left of it.
+		if r := e.report("a", sandbox.StateRunning); sandbox.StateOf(&r) != sandbox.StateRunning {
+			e.Errorf("the record is %+v", r)
+		}
+		if r := e.report("b", sandbox.StateFailed); !r.FailedCreate() {
+			e.Errorf("the record is %+v", r)
+		}
+		e.clean("b")
+		e.equal("what is held", e.held("n").Count, 1)
+	}},
+	{"a failed create stays that, and its node removes what it has", func(e *env) {
+		e.register("n")
+		e.insert("a")
+		_, err := e.FailUnplaced(e.ctx(), "a", sandbox.Failure{Reason: sandbox.ReasonNoCapacity, Message: "full", RetainFor: time.Hour})
+		e.ok(err)
+		e.claim(1, "n")
+		r := e.sight(e.sighting("a"))
+		if !r.FailedCreate() || r.Observed.Reason != sandbox.ReasonNoCapacity || r.Placement.Node != "n" || r.RetainUntil.IsZero() {
+			e.Errorf("the record is %+v", r)
+		}
+		e.work("the work", "n", 9, "a")
+		e.clean("a")
+		e.equal("what is held", e.held("n"), sandbox.Usage{})
 	}},
 	{"a record is brought forward", func(e *env) {
 		e.register("n")
@@ -180,7 +221,7 @@ func (e *env) sighting(id sandbox.ID, change ...func(s *sandbox.Sighting)) sandb
 		ID: id, Node: "n", Epoch: 1, Session: e.session("n"), Tenant: tenant, CreatedAt: now.Add(-time.Minute), Spec: Spec(time.Hour), Version: 9,
 		Intent:  sandbox.Intent{Desired: sandbox.DesiredRunning, Generation: 4, ExpiresAt: now.Add(2 * time.Hour), Metadata: map[string]string{"k": "v"}},
 		Ports:   map[int]int{44772: 40063, 8080: 40060},
-		Started: true, Addresses: sandbox.Addresses{ContainerIP: "10.0.0.9", Ports: map[int]int{44772: 40063, 8080: 40060}},
+		Started: true, Ran: true, Addresses: sandbox.Addresses{ContainerIP: "10.0.0.9", Ports: map[int]int{44772: 40063, 8080: 40060}},
 		Reserved: sandbox.Resources{CPU: 250, Memory: 256 << 20}, RetainFor: time.Hour,
 	}
 	if id == "b" {

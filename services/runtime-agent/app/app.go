@@ -280,7 +280,11 @@ func (a *Agent) keepMark(ctx context.Context) error {
 
 // keepLease renews the lease until ctx ends, or until the node is not this process's any more.
 func (a *Agent) keepLease(ctx context.Context) error {
-	b := beat.Beat{Registry: a.deps.Store, Node: a.node.Name, Session: a.node.Session, Lease: a.lease, Clock: a.clock, Log: a.deps.Log}
+	rollCall, cancel := a.deps.Store.Subscribe(sandbox.TopicRollCall)
+	defer cancel()
+	b := beat.Beat{
+		Registry: guardedRegistry{a.deps.Store, a.recovery}, Node: a.node.Name, Session: a.node.Session, Lease: a.lease, RollCall: rollCall, Clock: a.clock, Log: a.deps.Log,
+	}
 	if err := b.Run(ctx); err != nil {
 		return a.dismissed(ctx, err)
 	}

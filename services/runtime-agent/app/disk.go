@@ -55,7 +55,7 @@ func (d disk) Notes() (map[sandbox.ID]recovery.Note, error) {
 
 func note(e mirror.Entry) recovery.Note {
 	return recovery.Note{
-		Tenant: e.Tenant, CreatedAt: e.CreatedAt, Spec: e.Spec, Version: e.Version, Epoch: e.Epoch, Ports: e.Ports, Reserved: e.Reserved,
+		Tenant: e.Tenant, CreatedAt: e.CreatedAt, Spec: e.Spec, Version: e.Version, Epoch: e.Epoch, Ports: e.Ports, Reserved: e.Reserved, Ran: e.Ran,
 		Intent: sandbox.Intent{Desired: e.Desired, Reason: e.Reason, Generation: e.Generation, ExpiresAt: e.ExpiresAt, Metadata: e.Metadata},
 	}
 }

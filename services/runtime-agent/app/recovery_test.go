@@ -14,10 +14,13 @@ import (
 )
 
 // insert adds a sandbox with a deadline and metadata, and places it.
-func (w *world) insert(id sandbox.ID) {
+func (w *world) insert(id sandbox.ID, entrypoint ...string) {
 	w.t.Helper()
+	if len(entrypoint) == 0 {
+		entrypoint = []string{"run"}
+	}
 	_, err := w.store.Store.Insert(w.t.Context(), sandbox.New{ID: id, Tenant: "team", Accepted: true, Metadata: map[string]string{"k": string(id)},
-		Spec: sandbox.Spec{Image: "image", Entrypoint: []string{"run"}, Timeout: time.Hour}})
+		Spec: sandbox.Spec{Image: "image", Entrypoint: entrypoint, Timeout: time.Hour}})
 	if err == nil {
 		_, err = w.store.Place(w.t.Context(), sandbox.PlaceRequest{ID: id, Ports: []int{44772}, Candidates: []sandbox.Candidate{{Node: "n", PortMin: 40000, PortMax: 40050}}})
 	}
@@ -270,6 +273,70 @@ func TestAStoreThatWentBackAndOvertookTheCounter(t *testing.T) {
 			t.Errorf("the record is %+v, and there are %v", r, w.engine.Instances())
 		}
 		w.settle()
+		w.end()
+	})
+}
+
+// A create that is on its way when the store goes back is not taken for one that was Running: when it fails, nothing of it is left.
+func TestACreateThatFailsThroughARecovery(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		w.pass(6 * time.Second)
+		empty := w.store.Snapshot()
+		w.insert("lost", "slow", "1000000")
+		old := w.store.Snapshot()
+		w.pass(6 * time.Second) // the mark is noted on the disk
+		w.store.Restore(empty)
+		w.pass(4 * time.Second)
+		if r := w.get("lost"); sandbox.StateOf(&r) != sandbox.StatePending || w.running() != 1 {
+			t.Errorf("made again by a sighting: %+v", r)
+		}
+		w.store.Restore(old) // and once more
+		w.pass(4 * time.Second)
+		if r := w.get("lost"); sandbox.StateOf(&r) != sandbox.StatePending || w.running() != 1 {
+			t.Errorf("seen by a sighting: %+v", r)
+		}
+		w.pass(time.Minute)
+		w.want("lost", sandbox.StateFailed, sandbox.ReasonExecdNotAnswering)
+		if r := w.get("lost"); !r.FailedCreate() || len(w.engine.Instances()) != 0 {
+			t.Errorf("left of a create that has failed: %v of %+v", w.engine.Instances(), r)
+		}
+		w.end()
+	})
+}
+
+func TestTheAgentAnswersTheRollCall(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		w.pass(6 * time.Second)
+		lease := func() time.Time {
+			t.Helper()
+			all, err := w.store.Nodes(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return all[0].LeaseUntil
+		}
+		before, old := lease(), w.store.Snapshot()
+		w.pass(time.Second)
+		if err := w.store.CallRoll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if at := lease(); !at.After(before) {
+			t.Errorf("the lease was %v, and is %v", before, at)
+		}
+		w.pass(1100 * time.Millisecond) // the agent has looked since
+		w.store.Restore(old)
+		if err := w.store.CallRoll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if r, err := w.store.Recovery(t.Context()); err != nil || !r.Going() {
+			t.Errorf("a store that went back has renewed the lease as if nothing had been: %+v, %v", r, err)
+		}
 		w.end()
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/services/runtime-agent/internal/recovery"
 )
 
 // registered is what the state directory keeps of the last registration that was made from it.
@@ -49,7 +50,7 @@ func (a *Agent) register(ctx context.Context, facts executor.Facts) (node.Node, 
 			}
 		}
 	}
-	n, err := a.deps.Store.Register(ctx, r)
+	n, err := guardedRegistry{a.deps.Store, a.recovery}.Register(ctx, r)
 	if fault.CodeOf(err) == node.CodeTaken {
 		return n, a.taken(all, err)
 	}
@@ -166,4 +167,24 @@ func (a *Agent) dismissed(ctx context.Context, cause error) error {
 	}
 	return fmt.Errorf("node %q was removed or given another container engine; the sandboxes that ran here were stopped. "+
 		"Start the agent again to make it an ordinary node: %w", a.cfg.Node, cause)
+}
+
+// guardedRegistry registers and renews only with a store that is not behind what the agent has seen of it.
+type guardedRegistry struct {
+	node.Registry
+	guard *recovery.Guard
+}
+
+// Register implements node.Registry.
+func (g guardedRegistry) Register(ctx context.Context, r node.Registration) (n node.Node, err error) {
+	err = g.guard.Guarded(ctx, func(ctx context.Context) (err error) {
+		n, err = g.Registry.Register(ctx, r)
+		return err
+	})
+	return n, err
+}
+
+// RenewLease implements node.Registry.
+func (g guardedRegistry) RenewLease(ctx context.Context, name string, session uint64) error {
+	return g.guard.Guarded(ctx, func(ctx context.Context) error { return g.Registry.RenewLease(ctx, name, session) })
 }

@@ -55,7 +55,7 @@ func NewStepper(ctx context.Context, cfg Config, d Deps, disk *Disk) (*Stepper, 
 	}
 	r := registration(cfg, engine, facts)
 	r.TakeOver = true
-	n, err := d.Store.Register(ctx, r)
+	n, err := guardedRegistry{d.Store, guard}.Register(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +74,11 @@ func NewStepper(ctx context.Context, cfg Config, d Deps, disk *Disk) (*Stepper, 
 func (s *Stepper) Renewed(sent time.Time) {
 	s.lease.Renewed(sent)
 	s.disk.Renewed = s.lease.Sent()
+}
+
+// Renew renews the lease of the node; it must be called a few times within each, and after a hint to sandbox.TopicRollCall.
+func (s *Stepper) Renew(ctx context.Context, registry node.Registry) error {
+	return guardedRegistry{registry, s.guard}.RenewLease(ctx, s.node.Name, s.node.Session)
 }
 
 // CutOff stops everything if the node is cut off at now, and does nothing else. It is to be called about once a second.

@@ -14,6 +14,9 @@ import (
 	"opensandbox/services/scheduler/internal/recovery"
 )
 
+// Hearing is how long a scheduler that has just started waits at most for an agent before it ends anything.
+const Hearing = recovery.Hearing
+
 // Stepper is a scheduler without its loops, for a simulator that decides what runs when. It does all its work in the goroutine of the
 // caller. Its methods must not be called concurrently with themselves.
 type Stepper struct {
@@ -59,17 +62,17 @@ func (s *Stepper) Place(ctx context.Context) (time.Time, error) {
 
 // Expire ends what is due at now, a time that has not jumped ahead, and returns the next deadline, by the same clock.
 func (s *Stepper) Expire(ctx context.Context, now time.Time) (time.Time, error) {
-	guarded, ok, err := s.watch.MayEnd(ctx)
-	if err != nil || !ok {
-		return now.Add(recovery.Every), err
+	guarded, pause, err := s.watch.MayEnd(ctx)
+	if err != nil || pause > 0 {
+		return now.Add(pause), err
 	}
 	return s.expire.Step(guarded, now)
 }
 
 // Repair does what processes that died have left undone and returns when the next repair is due, by the store's clock.
 func (s *Stepper) Repair(ctx context.Context) (time.Time, error) {
-	guarded, ok, err := s.watch.MayEnd(ctx)
-	if err != nil || !ok {
+	guarded, pause, err := s.watch.MayEnd(ctx)
+	if err != nil || pause > 0 {
 		return time.Time{}, err
 	}
 	return s.repair.Step(guarded)

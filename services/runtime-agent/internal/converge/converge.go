@@ -213,7 +213,8 @@ func (c *Converger) step(ctx context.Context, now time.Time, r *sandbox.Record) 
 		return c.remove(ctx, r)
 	}
 	fresh := r.Observed.Epoch != r.Placement.Epoch || r.Observed.State == ""
-	if fresh && !c.known(r) && !c.isMarked(ref(r)) {
+	before, _ := c.deps.Recovery.Waits(r)
+	if fresh && !before && !c.known(r) && !c.isMarked(ref(r)) {
 		// Nothing was ever reported of this placement: try to make it without asking first, which saves a call to the engine.
 		return c.make(ctx, now, r)
 	}

@@ -92,10 +92,11 @@ type Entry struct {
 	ExpiresAt  time.Time         `json:"expiresAt,omitzero"`
 	Metadata   map[string]string `json:"metadata,omitempty"`
 	Spec       sandbox.Spec      `json:"spec"`
-	// Version is that of the record; Ports and Reserved are those of its placement.
+	// Version is that of the record; Ports and Reserved are those of its placement, and Ran says that it was Running there.
 	Version  uint64            `json:"version"`
 	Ports    map[int]int       `json:"ports,omitempty"`
 	Reserved sandbox.Resources `json:"reserved,omitzero"`
+	Ran      bool              `json:"ran,omitempty"`
 }
 
 // Step writes what has changed. It has the shape of a loop's step; the loop's own interval is when it is called again.
@@ -190,7 +191,7 @@ func (m *Mirror) keep(r *sandbox.Record) error {
 	b, err := json.Marshal(Entry{
 		ID: r.ID, Tenant: r.Tenant, CreatedAt: r.CreatedAt, Epoch: r.Placement.Epoch, Desired: r.Intent.Desired,
 		Generation: r.Intent.Generation, ExpiresAt: r.Intent.ExpiresAt, Metadata: r.Intent.Metadata, Spec: r.Spec,
-		Reason: r.Intent.Reason, Version: r.Version, Ports: r.Placement.Ports, Reserved: r.Placement.Reserved,
+		Reason: r.Intent.Reason, Version: r.Version, Ports: r.Placement.Ports, Reserved: r.Placement.Reserved, Ran: r.StartedIn(r.Placement.Epoch),
 	})
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)

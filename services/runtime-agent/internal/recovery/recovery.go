@@ -34,10 +34,12 @@ type Note struct {
 	Spec      sandbox.Spec
 	Intent    sandbox.Intent
 	Version   uint64
-	// Epoch is that of the placement that had Ports and Reserved.
+	// Epoch is that of the placement that had Ports, Reserved and Ran.
 	Epoch    uint64
 	Ports    map[int]int
 	Reserved sandbox.Resources
+	// Ran says that it was Running in that placement.
+	Ran bool
 }
 
 // Disk is what the node remembers by itself.
@@ -104,9 +106,7 @@ func (g *Guard) Registered(session uint64) {
 
 // Look reads how far the store has come, and says so if it has gone back.
 func (g *Guard) Look(ctx context.Context) (sandbox.Recovery, error) {
-	g.mu.Lock()
-	known := g.known
-	g.mu.Unlock()
+	known := g.mark()
 	// Known from before the answer: what another look learns meanwhile may be newer than this answer, and is no reason for a claim.
 	r, err := g.store.Recovery(ctx)
 	if err != nil {
@@ -121,6 +121,26 @@ func (g *Guard) Look(ctx context.Context) (sandbox.Recovery, error) {
 	}
 	g.note(r)
 	return r, nil
+}
+
+// Guarded calls do under the mark that the store has shown, and once more if the store was behind and a recovery has begun by that. A scheduler
+// that has just started relies on a store which renews a lease, or registers a node, not being behind what the agent has seen.
+func (g *Guard) Guarded(ctx context.Context, do func(context.Context) error) error {
+	err := do(sandbox.WithMark(ctx, g.mark()))
+	if fault.CodeOf(err) != sandbox.CodeWentBack {
+		return err
+	}
+	if _, err := g.Look(ctx); err != nil {
+		return err
+	}
+	return do(sandbox.WithMark(ctx, g.mark()))
+}
+
+// mark returns the highest mark that the store has shown.
+func (g *Guard) mark() sandbox.Mark {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.known
 }
 
 // note takes in what the store has answered. Answers may come out of order.
@@ -289,7 +309,7 @@ func Sighting(in executor.Instance, n Note, noted bool) sandbox.Sighting {
 	}
 	s.Tenant, s.CreatedAt, s.Spec, s.Intent, s.Version = n.Tenant, n.CreatedAt, n.Spec, n.Intent, max(n.Version, 1)
 	if n.Epoch == in.Epoch {
-		s.Reserved = n.Reserved
+		s.Reserved, s.Ran = n.Reserved, s.Started && n.Ran
 		if len(n.Ports) > 0 {
 			s.Ports = n.Ports
 		}
@@ -322,9 +342,7 @@ func (g *Guard) Fresh(ctx context.Context) error {
 
 // Unknown says that there is a container older than the store, of which the store knows nothing: the node has to report again.
 func (g *Guard) Unknown(ctx context.Context) error {
-	g.mu.Lock()
-	known := g.known
-	g.mu.Unlock()
+	known := g.mark()
 	r, err := g.store.Recover(ctx, sandbox.Claim{Known: known, Node: g.cfg.Node, Unknown: true})
 	if err == nil {
 		g.note(r)
@@ -334,9 +352,7 @@ func (g *Guard) Unknown(ctx context.Context) error {
 
 // WentBack reports whether the store has gone back, or is being recovered, as far as it can be asked. It begins nothing.
 func (g *Guard) WentBack(ctx context.Context) bool {
-	g.mu.Lock()
-	known := g.known
-	g.mu.Unlock()
+	known := g.mark()
 	r, err := g.store.Recovery(ctx)
 	return err == nil && (r.Going() || r.Mark.Behind(known))
 }

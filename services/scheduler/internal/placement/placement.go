@@ -297,7 +297,7 @@ func (r *round) attempt(ctx context.Context, rec *sandbox.Record) (outcome strin
 
 // fail ends the search for a node.
 func (r *round) fail(ctx context.Context, rec *sandbox.Record, reason, text string, why error) (outcome string, err error) {
-	_, err = r.Store.FailUnplaced(ctx, rec.ID, sandbox.Failure{Reason: reason, Message: text, RetainFor: r.cfg.RetainFailed})
+	_, err = r.Store.FailUnplaced(r.Recovery.Guard(ctx), rec.ID, sandbox.Failure{Reason: reason, Message: text, RetainFor: r.cfg.RetainFailed})
 	switch {
 	case err == nil:
 		return OutcomeFailed, why

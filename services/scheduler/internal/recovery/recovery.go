@@ -19,14 +19,17 @@ type Store interface {
 	Settle(ctx context.Context) (sandbox.Recovery, error)
 	Nodes(ctx context.Context) ([]node.Node, error)
 	Now(ctx context.Context) (time.Time, error)
+	CallRoll(ctx context.Context) error
 }
 
 const (
 	// Hearing is how long a scheduler that has just started, and so does not know how far the store had come, waits at most for an agent that
-	// may know: one that lives renews its lease every few seconds, and one that starts with the store takes about as long.
+	// may know: one that lives answers at once, and one that starts with the store takes a few seconds.
 	Hearing = 30 * time.Second
 	// Every is the pause before a step that may end nothing now is tried again.
 	Every = time.Second
+	// soon is the pause instead of Every while an answer of an agent is expected.
+	soon = 20 * time.Millisecond
 )
 
 // Watch remembers how far the store has come. Safe for concurrent use.
@@ -37,10 +40,13 @@ type Watch struct {
 	mu    sync.Mutex
 	known sandbox.Mark
 	state sandbox.Recovery
-	// began is when the watch first looked, by the store's clock; leases are those that the nodes had then and have not renewed since.
-	began  time.Time
-	leases map[string]time.Time
-	heard  bool
+	// began is when the watch first looked, by the store's clock; first are the nodes of then that are waited for, and called is when they were
+	// last asked to renew.
+	began, called time.Time
+	first         map[string]node.Node
+	heard         bool
+	// looks counts the looks that have heard nothing.
+	looks int
 }
 
 // New returns a Watch. alone says that no other process has the store, so that its agent has looked at it already.
@@ -48,21 +54,35 @@ func New(store Store, alone bool, log *slog.Logger) *Watch {
 	return &Watch{store: store, log: log, heard: alone}
 }
 
-// MayEnd looks at the store and returns a context for steps that end sandboxes, under which the store refuses if it is behind; ok is false if
-// nothing may be ended now.
-func (w *Watch) MayEnd(ctx context.Context) (guarded context.Context, ok bool, err error) {
+// MayEnd looks at the store and returns a context for steps that end sandboxes, under which the store refuses if it is behind. If nothing may
+// be ended now, pause is how long to wait before the next look, else 0.
+func (w *Watch) MayEnd(ctx context.Context) (guarded context.Context, pause time.Duration, err error) {
 	r, err := w.look(ctx)
 	if err != nil {
-		return ctx, false, err
+		return ctx, Every, err
 	}
 	if r.Going() {
 		_, err = w.store.Now(ctx) // whoever asks whether the store is reached goes by that question
-		return ctx, false, err
+		return ctx, Every, err
 	}
-	if ok, err = w.hear(ctx); err != nil || !ok {
-		return ctx, false, err
+	heard, err := w.hear(ctx)
+	switch {
+	case err != nil:
+		return ctx, Every, err
+	case !heard:
+		return ctx, w.patience(), nil
 	}
-	return w.Guard(ctx), true, nil
+	return w.Guard(ctx), 0, nil
+}
+
+// patience is how long to wait for an answer: agents that are there give it in milliseconds.
+func (w *Watch) patience() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.looks++; w.looks > int(Every/soon) {
+		return Every
+	}
+	return soon
 }
 
 // Guard returns a context under which the store refuses what it could do wrong if it is behind.
@@ -116,7 +136,9 @@ func (w *Watch) look(ctx context.Context) (sandbox.Recovery, error) {
 	return r, nil
 }
 
-// hear reports whether every node has been heard since the watch began, or has had its time.
+// hear reports whether the nodes show that the store is not behind: one that goes on under the session that it had when the watch began has
+// renewed its lease since, which the store refuses if it is behind what the agent has seen; or all have come back under new sessions; or they
+// have had their time.
 func (w *Watch) hear(ctx context.Context) (bool, error) {
 	w.mu.Lock()
 	heard := w.heard
@@ -132,21 +154,49 @@ func (w *Watch) hear(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if w.judge(nodes, now) {
+		return true, nil
+	}
+	return false, w.callRoll(ctx, now)
+}
+
+// judge is hear for what was read.
+func (w *Watch) judge(nodes []node.Node, now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.leases == nil {
-		w.began, w.leases = now, map[string]time.Time{}
+	if w.first == nil {
+		w.began, w.first = now, map[string]node.Node{}
 		for _, n := range nodes {
 			if !n.Removed {
-				w.leases[n.Name] = n.LeaseUntil
+				w.first[n.Name] = n
 			}
 		}
 	}
+	w.heard = w.heard || now.Sub(w.began) >= Hearing
 	for _, n := range nodes {
-		if was, waited := w.leases[n.Name]; waited && (n.Removed || !n.LeaseUntil.Equal(was)) {
-			delete(w.leases, n.Name)
+		was, waited := w.first[n.Name]
+		switch renewed := n.LeaseUntil.After(was.LeaseUntil) && n.Live(now); {
+		case !waited:
+		case n.Removed || (renewed && n.Session != was.Session):
+			delete(w.first, n.Name) // one that starts anew knows what its disk knows, which may be old
+		case renewed:
+			w.heard = true
 		}
 	}
-	w.heard = len(w.leases) == 0 || now.Sub(w.began) >= Hearing
-	return w.heard, nil
+	w.heard = w.heard || len(w.first) == 0
+	return w.heard
+}
+
+// callRoll asks the agents to renew at once.
+func (w *Watch) callRoll(ctx context.Context, now time.Time) error {
+	w.mu.Lock()
+	due := w.called.IsZero() || now.Sub(w.called) >= Every
+	if due {
+		w.called = now
+	}
+	w.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return w.store.CallRoll(ctx)
 }

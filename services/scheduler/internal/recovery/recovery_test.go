@@ -37,9 +37,9 @@ func (r *rig) ok(err error) {
 
 func (r *rig) mayEnd(w *recovery.Watch, what string, want bool) {
 	r.t.Helper()
-	_, ok, err := w.MayEnd(r.t.Context())
-	if err != nil || ok != want {
-		r.t.Errorf("%s: MayEnd = %v, %v; want %v", what, ok, err, want)
+	_, pause, err := w.MayEnd(r.t.Context())
+	if err != nil || (pause == 0) != want {
+		r.t.Errorf("%s: MayEnd = %v, %v; want %v", what, pause, err, want)
 	}
 }
 
@@ -92,18 +92,63 @@ func TestAStoreThatGoesBackIsRecovered(t *testing.T) {
 	}
 }
 
-func TestANewSchedulerHearsTheNodesFirst(t *testing.T) {
+func TestANewSchedulerHearsANodeFirst(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.mayEnd(newWatch(r, false), "without nodes", true)
 	n := r.register("n")
 	r.register("away")
+	called, cancel := r.store.Subscribe(sandbox.TopicRollCall)
+	defer cancel()
 	w := newWatch(r, false)
 	r.mayEnd(w, "at first", false)
-	r.now = r.now.Add(5 * time.Second)
+	select {
+	case <-called:
+	default:
+		t.Error("nobody has called the roll")
+	}
+	r.now = r.now.Add(time.Millisecond)
+	r.mayEnd(w, "nobody has answered", false)
+	if len(called) > 0 {
+		t.Error("the roll was called twice within a second")
+	}
 	r.ok(r.store.RenewLease(t.Context(), "n", n.Session))
-	r.mayEnd(w, "one has been heard", false)
-	r.now = r.now.Add(recovery.Hearing)
-	r.mayEnd(w, "the other has had its time", true)
+	r.mayEnd(w, "one has answered", true)
 	r.mayEnd(newWatch(r, true), "the only process", true)
+}
+
+func TestANewSchedulerWaitsForNodesThatStartAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	n := r.register("n")
+	r.register("m")
+	w := newWatch(r, false)
+	r.mayEnd(w, "at first", false)
+	r.now = r.now.Add(time.Second)
+	r.ok(r.store.Release(t.Context(), "n", n.Session))
+	r.mayEnd(w, "one has given its lease back", false)
+	r.register("n")
+	r.register("o")
+	r.mayEnd(w, "one has started anew, and what it remembers may be old", false)
+	r.register("m")
+	r.mayEnd(w, "all have started anew", true)
+
+	w = newWatch(r, false)
+	r.mayEnd(w, "another one, at first", false)
+	for _, name := range []string{"m", "n", "o"} {
+		r.ok(r.store.Remove(t.Context(), name))
+	}
+	r.mayEnd(w, "all nodes were removed", true)
+}
+
+func TestANewSchedulerWaitsNoLongerThanHearing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.register("n")
+	w := newWatch(r, false)
+	r.mayEnd(w, "at first", false)
+	r.now = r.now.Add(recovery.Hearing - time.Millisecond)
+	r.mayEnd(w, "a moment before", false)
+	r.now = r.now.Add(time.Millisecond)
+	r.mayEnd(w, "the node has had its time", true)
 }
