@@ -111,12 +111,16 @@ func (s unfenced) Report(ctx context.Context, rep sandbox.Report) (sandbox.Recor
 	return s.Store.Report(ctx, rep)
 }
 
-// sessionless takes what any start of a node's agent says.
+// sessionless takes what any start of a node's agent says, its renewals of the lease included: nothing ends an agent that has a successor.
 type sessionless struct{ *memstore.Store }
 
 func (s sessionless) Report(ctx context.Context, rep sandbox.Report) (sandbox.Record, error) {
 	rep.Session = present(ctx, s.Store, rep.Node)
 	return s.Store.Report(ctx, rep)
+}
+
+func (s sessionless) RenewLease(ctx context.Context, name string, _ uint64) error {
+	return s.Store.RenewLease(ctx, name, present(ctx, s.Store, name))
 }
 
 func (s sessionless) SwapPort(ctx context.Context, p sandbox.PortSwap) (sandbox.Record, error) {
@@ -158,7 +162,7 @@ func (s lookThenTake) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbo
 	if err != nil {
 		return sandbox.Record{}, err
 	}
-	s.w.current.sleep(s.w.between(0, 20*time.Millisecond), nil)
+	s.w.current.sleep(s.w.between(0, 200*time.Millisecond), nil)
 	for i, c := range p.Candidates {
 		u := used[c.Node]
 		if u.Count < c.MaxSandboxes && sandbox.Lack(u.Reserved.CPU, p.Reserve.CPU, c.Capacity.CPU) < 0 {

@@ -50,7 +50,8 @@ func (a *agentLoops) mirror(t *thread) {
 		versions := map[sandbox.ID]uint64{}
 		for _, r := range records {
 			a.n.memory.notes[r.ID] = agent.Note{Tenant: r.Tenant, CreatedAt: r.CreatedAt, Spec: r.Spec, Intent: r.Intent, Version: r.Version,
-				Epoch: r.Placement.Epoch, Ports: r.Placement.Ports, Reserved: r.Placement.Reserved}
+				Epoch: r.Placement.Epoch, Ports: r.Placement.Ports, Reserved: r.Placement.Reserved,
+				Ran: r.StartedIn(r.Placement.Epoch)}
 			versions[r.ID] = r.Version
 		}
 		_ = a.p.port().Mirrored(background(), a.n.name, versions) // the store is away; they are noted again

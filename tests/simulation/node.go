@@ -264,10 +264,12 @@ func (a *agentLoops) events(t *thread) {
 }
 
 func (a *agentLoops) lease(t *thread) {
+	rollCall, cancel := a.p.store.Subscribe(sandbox.TopicRollCall)
+	defer cancel()
 	for {
-		t.sleep(5*time.Second, nil)
+		t.sleep(5*time.Second, rollCall)
 		sent := a.p.now
-		err := a.p.port().RenewLease(background(), a.n.name, a.s.Session())
+		err := a.s.Renew(background(), a.p.port())
 		switch {
 		case err == nil:
 			if a.p.now.Sub(a.proc.renewed) >= cutOffAfter {

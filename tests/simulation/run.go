@@ -30,6 +30,8 @@ const (
 	// maxQuiet bounds the simulated time after the last fault in which everything must have ended.
 	maxQuiet = 30 * time.Minute
 	maxSteps = 400_000
+	// goBack is in how many runs the store goes back once.
+	goBack = 8
 )
 
 // Run simulates one schedule.
@@ -48,7 +50,7 @@ func Run(seed uint64, v Variant) Result {
 		p.disturb(t, 2+p.rng.IntN(8))
 		working--
 	})
-	if v.Rollback {
+	if p.oneIn(goBack) || v.Rollback {
 		working++
 		p.spawn(&process{name: "backup"}, "restore", func(t *thread) {
 			p.rollBack(t)
@@ -89,11 +91,10 @@ func (p *plane) until(done func() bool, limit time.Duration) {
 // rollBack brings the state of the store back that it had a while ago, as a restored backup or a failover to a late replica does.
 func (p *plane) rollBack(t *thread) {
 	t.sleep(p.between(2*time.Second, 15*time.Second), nil)
-	backup := p.real.Snapshot()
+	backup, at := p.real.Snapshot(), p.now
 	t.sleep(p.between(100*time.Millisecond, 10*time.Second), nil)
 	p.say("chaos", "the store goes back to what it was")
-	p.check.rollingBack()
-	p.check.wentBack = true
+	p.check.rollingBack(p.now.Sub(at))
 	p.real.Restore(backup)
 	p.check.rolledBack()
 }

@@ -18,9 +18,9 @@ import (
 var (
 	schedules = flag.Int("schedules", 5000, "how many schedules to simulate")
 	from      = flag.Uint64("from", 1, "the first seed")
-	trace     = flag.Bool("trace", false, "print all that happens in the one schedule")
+	trace     = flag.Bool("everything", false, "print all that happens in the one schedule")
 	seed      = flag.Uint64("seed", 0, "simulate this one schedule only")
-	rollback  = flag.Bool("rollback", false, "bring an earlier state of the store back once in each schedule, and count what breaks")
+	goesBack  = flag.Bool("rollback", false, "bring an earlier state of the store back once in each schedule, and count what breaks")
 )
 
 func TestMain(m *testing.M) {
@@ -56,12 +56,12 @@ func each(from, to uint64, do func(seed uint64) bool) {
 }
 
 func TestSchedules(t *testing.T) {
-	if *rollback && *seed == 0 {
+	if *goesBack && *seed == 0 {
 		countBroken(t, Variant{Rollback: true})
 		return
 	}
 	if *seed != 0 {
-		r := Run(*seed, Variant{Trace: *trace, Rollback: *rollback})
+		r := Run(*seed, Variant{Trace: *trace, Rollback: *goesBack})
 		for _, line := range r.Trace {
 			t.Log(line)
 		}

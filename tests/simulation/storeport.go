@@ -237,11 +237,24 @@ func (p storePort) Sight(ctx context.Context, s sandbox.Sighting) (sandbox.Recor
 }
 
 func (p storePort) Reported(ctx context.Context, name string, session uint64) (sandbox.Recovery, error) {
-	return write(p, "Reported", func() (sandbox.Recovery, error) { return p.s.Reported(ctx, name, session) })
+	return write(p, "Reported", func() (sandbox.Recovery, error) {
+		r, err := p.s.Reported(ctx, name, session)
+		if err == nil {
+			p.check.reported(name)
+		}
+		return r, err
+	})
 }
 
 func (p storePort) Settle(ctx context.Context) (sandbox.Recovery, error) {
-	return write(p, "Settle", func() (sandbox.Recovery, error) { return p.s.Settle(ctx) })
+	return write(p, "Settle", func() (sandbox.Recovery, error) {
+		p.check.settling()
+		return p.s.Settle(ctx)
+	})
+}
+
+func (p storePort) CallRoll(ctx context.Context) error {
+	return do(p, "CallRoll", func() error { return p.s.CallRoll(ctx) })
 }
 
 func (p storePort) Incarnation(ctx context.Context) (time.Time, error) {
