@@ -136,6 +136,52 @@ func TestSplitStoreIsEmptied(t *testing.T) {
 	s.settled("after the recovery")
 }
 
+// A Redis comes back with the data of a while ago, as from a backup or by a failover to a replica that was behind.
+func TestSplitStoreGoesBack(t *testing.T) {
+	r := newRedis(t)
+	r.run(t)
+	t.Cleanup(func() { r.kill() })
+	s := newSplit(t, "")
+	s.split.redis = "redis://" + r.address + "/0"
+	s.run()
+	s.cleanUp()
+	a := s.take("a")
+	r.kill()
+	backup := t.TempDir()
+	data := filepath.Join(r.dir, "appendonlydir")
+	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	r.run(t)
+	s.eventually("changes succeed again", func() bool {
+		at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
+		return s.do("POST", "/v1/sandboxes/"+a.id+"/renew-expiration", m{"expiresAt": at}).status == http.StatusOK
+	})
+	a.body = s.do("GET", "/v1/sandboxes/"+a.id, nil).json(t)
+	b := s.take("b")
+	s.mirrored(a, b)
+	r.kill()
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(data, os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+	r.run(t)
+	s.eventually("the lost sandbox is there again", func() bool { return s.state(b.id) == "Running" })
+	s.eventually("the lost renewal is there again", func() bool {
+		return s.do("GET", "/v1/sandboxes/"+a.id, nil).json(t)["expiresAt"] == a.body["expiresAt"]
+	})
+	s.found(a)
+	s.found(b)
+	for _, x := range []taken{a, b} {
+		if x := s.do("DELETE", "/v1/sandboxes/"+x.id, nil); x.status != http.StatusNoContent {
+			t.Errorf("delete: %v", x)
+		}
+	}
+	s.settled("after the recovery")
+}
+
 // empty removes everything that the Redis has.
 func (r *redisServer) empty(t *testing.T) {
 	t.Helper()

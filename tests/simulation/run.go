@@ -121,5 +121,9 @@ func (p *plane) report() error {
 	if p.failure == nil {
 		return nil
 	}
-	return fmt.Errorf("%w\nreplay: go test -C tests ./simulation -run TestSchedules -seed %d -v\n%s", p.failure, p.seed, strings.Join(p.trace[max(0, len(p.trace)-traceLines):], "\n"))
+	how := ""
+	if p.variant.Rollback {
+		how = " -rollback"
+	}
+	return fmt.Errorf("%w\nreplay: go test -C tests ./simulation -run TestSchedules -seed %d%s -v\n%s", p.failure, p.seed, how, strings.Join(p.trace[max(0, len(p.trace)-traceLines):], "\n"))
 }

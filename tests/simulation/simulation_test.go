@@ -109,7 +109,7 @@ func TestStoreGoesBack(t *testing.T) {
 }
 
 // rollbacks is the number of schedules in which the store goes back.
-const rollbacks = 1000
+const rollbacks = 500
 
 // particular is what differs between two failures of one kind.
 var particular = regexp.MustCompile(`[a-z]+-\d[-\d/]*|[\d.]+(h|m|s|ms|µs)\b|\d+`)
