@@ -7,6 +7,7 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/executor/fakeexec"
 	"opensandbox/libs/memstore"
+	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
 )
 
@@ -25,8 +26,43 @@ func BrokenVariants() []Variant {
 		{Name: "an agent that does not mind being cut off", NoCutOff: true},
 		{Name: "an agent that counts from its own start for how long it has been cut off", ForgetLease: true},
 		{Name: "keys that are looked up first and kept later", Store: func(w *world, s *memstore.Store) fullStore { return looseKeys{s, w, map[string]sandbox.ID{}} }},
+		{Name: "a store that went back and is believed", Rollback: true, Store: func(_ *world, s *memstore.Store) fullStore { return believed{s} }},
 	}
 }
+
+// believed never takes in that it has gone back.
+type believed struct{ *memstore.Store }
+
+func (s believed) Recover(ctx context.Context, _ sandbox.Claim) (sandbox.Recovery, error) {
+	return s.Recovery(ctx)
+}
+
+func (s believed) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
+	return s.Store.Place(unmarked(ctx), p)
+}
+
+func (s believed) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failure) (sandbox.Record, error) {
+	return s.Store.FailUnplaced(unmarked(ctx), id, f)
+}
+
+func (s believed) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
+	return s.Store.Lose(unmarked(ctx), l)
+}
+
+func (s believed) ExpireDue(ctx context.Context, notAfter time.Time, max int) ([]sandbox.ID, error) {
+	return s.Store.ExpireDue(unmarked(ctx), notAfter, max)
+}
+
+func (s believed) Register(ctx context.Context, r node.Registration) (node.Node, error) {
+	return s.Store.Register(unmarked(ctx), r)
+}
+
+func (s believed) RenewLease(ctx context.Context, name string, session uint64) error {
+	return s.Store.RenewLease(unmarked(ctx), name, session)
+}
+
+// unmarked is ctx of a caller that has never seen the store before.
+func unmarked(ctx context.Context) context.Context { return sandbox.WithMark(ctx, sandbox.Mark{}) }
 
 // staleIndex expires by the deadline that a sandbox was made with.
 type staleIndex struct {
