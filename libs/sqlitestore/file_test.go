@@ -52,7 +52,7 @@ type contents struct {
 	Page              sandbox.Page
 	Unplaced, OnNode  []sandbox.Record
 	Unmirrored        []sandbox.Record
-	Work              []sandbox.ID
+	Work              []sandbox.Task
 	Nodes             []node.Node
 	Next, Incarnation time.Time
 }
