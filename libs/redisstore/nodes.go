@@ -57,6 +57,7 @@ func (s *Store) registry(ctx context.Context) (*registry, error) {
 		}
 		g.nodes[name] = n
 	}
+	s.fleet.Store(&fleet{raw.Val(), g.leases, time.Now()})
 	return g, nil
 }
 
@@ -169,7 +170,7 @@ func (s *Store) register(g *registry, c *change, r node.Registration) (node.Node
 		return node.Node{}, err
 	}
 	n := node.Registered(r, max(old.Session, last)+1, old.Draining, g.now)
-	c.topics = append(c.topics, string(sandbox.TopicPlacement))
+	c.topics = append(c.topics, sandbox.TopicPlacement)
 	c.op("hdel", c.key(s.keys.images()), r.Name)
 	return n.Clone(), s.putNode(c, n, true)
 }
@@ -241,7 +242,7 @@ func (s *Store) SetDraining(ctx context.Context, name string, draining bool) err
 			return false, unknownNode(name)
 		}
 		if n.Draining && !draining {
-			c.topics = append(c.topics, string(sandbox.TopicPlacement))
+			c.topics = append(c.topics, sandbox.TopicPlacement)
 		}
 		n.Draining = draining
 		return true, s.putNode(c, n, false)

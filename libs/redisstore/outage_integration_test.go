@@ -190,6 +190,8 @@ func register(t *testing.T, s *Store) {
 func TestRestartUnderWriters(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.Options{})
+	// With everysec, a server whose disk is busy answers before it has written.
+	server.Do("CONFIG", "SET", "appendfsync", "always")
 	s := open(t, Config{Client: client(t, single(server))})
 	register(t, s)
 	stop := make(chan struct{})

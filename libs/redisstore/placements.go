@@ -21,6 +21,9 @@ const maxAmount = 1 << 50
 
 // Place implements sandbox.Placements. What fits is chosen by what was read, and checked again by the script that takes it.
 func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
+	if r, done, err := s.placeSeen(ctx, p); done || err != nil {
+		return r, s.failed("place", err)
+	}
 	for attempt := range attempts {
 		if err := wait(ctx, attempt); err != nil {
 			return sandbox.Record{}, err

@@ -88,7 +88,8 @@ func (s *Store) current(ctx context.Context) error {
 
 // CallRoll implements sandbox.Recoveries.
 func (s *Store) CallRoll(ctx context.Context) error {
-	return s.failed("call roll", s.client.Publish(ctx, s.keys.hints(), string(sandbox.TopicRollCall)).Err())
+	channel, _ := s.keys.channel(sandbox.TopicRollCall)
+	return s.failed("call roll", s.client.Publish(ctx, channel, "").Err())
 }
 
 // changeRecovery reads the state of the recovery, lets fn decide, and writes on condition that it has not changed. fn reports whether there
@@ -118,7 +119,7 @@ func (s *Store) changeRecovery(ctx context.Context, op string, more []hash, fn f
 		c.op("hset", c.key(meta), metaRecovering, micros(r.Since))
 		c.op("hset", c.key(meta), metaUnreported, strings.Join(r.Unreported, "\n"))
 		c.op("raise", c.key(meta), metaChanges, strconv.FormatUint(r.Mark.Changes, 10))
-		c.topics = append(c.topics, string(sandbox.TopicDeadline), string(sandbox.TopicPlacement))
+		c.topics = append(c.topics, sandbox.TopicDeadline, sandbox.TopicPlacement)
 		answer, _, err := s.apply(ctx, c)
 		if err != nil {
 			return r, s.failed(op, err)

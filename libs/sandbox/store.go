@@ -51,6 +51,8 @@ type PlaceRequest struct {
 	Ports []int
 	// Reserve is taken from the node's capacity.
 	Reserve Resources
+	// Seen, if not nil, is the record as the caller has read it. It decides nothing; it can spare the store reading it once more.
+	Seen *Record
 }
 
 // Report is what an agent saw of a sandbox.
@@ -64,6 +66,8 @@ type Report struct {
 	State      State
 	Reason     string
 	Message    string
+	// Seen is as in PlaceRequest.
+	Seen *Record
 	// Started says that the entry point has run, for an end that came before anyone saw it running.
 	Started  bool
 	ExitCode *int
@@ -185,11 +189,19 @@ type Deadlines interface {
 	Purge(ctx context.Context, age time.Duration, max int) (int, error)
 }
 
+// Task is a sandbox that the agent of its node has something to do for.
+type Task struct {
+	ID ID
+	// Since grows whenever something else is asked for: a reader that has seen the record since it learned of this number has nothing new
+	// to learn. It is not 0.
+	Since uint64
+}
+
 // Observations is how the agent of a node learns what to do and says what it did. Methods that name a session give ErrStale when
 // it is not the node's present one.
 type Observations interface {
-	// Work returns up to max ids on the node that need work, oldest change first.
-	Work(ctx context.Context, node string, max int) ([]ID, error)
+	// Work returns what up to max sandboxes on the node need work for, oldest change first.
+	Work(ctx context.Context, node string, max int) ([]Task, error)
 	// OnNode returns all records that are placed on the node and not released.
 	OnNode(ctx context.Context, node string) ([]Record, error)
 	// Report takes in what the agent saw.

@@ -110,7 +110,7 @@ func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
 		{&r.unplaced, `SELECT id, version FROM osb_sandbox WHERE unplaced = 1 ORDER BY created_at, id LIMIT ?`},
 		{&r.nextExpiry, `SELECT min(expires_at) FROM osb_sandbox WHERE expires_at IS NOT NULL`},
 		{&r.attention, `SELECT id, version, attention_at FROM osb_sandbox WHERE attention_at IS NOT NULL ORDER BY attention_at, id LIMIT ?`},
-		{&r.work, `SELECT id FROM osb_sandbox WHERE node = ? AND work_since IS NOT NULL ORDER BY work_since LIMIT ?`},
+		{&r.work, `SELECT id, work_since FROM osb_sandbox WHERE node = ? AND work_since IS NOT NULL ORDER BY work_since LIMIT ?`},
 		{&r.onNode, `SELECT id, version FROM osb_sandbox WHERE node = ? ORDER BY id`},
 		{&r.unmirrored, `SELECT id, version FROM osb_sandbox WHERE node = ? AND version > mirrored ORDER BY id LIMIT ?`},
 		{&r.nodes, `SELECT ` + nodeColumns + ` FROM osb_node ORDER BY name`},

@@ -110,8 +110,8 @@ func (s *sandboxes) Purge(ctx context.Context, age time.Duration, max int) (int,
 	return read(ctx, s.observe, "purge", func(ctx context.Context) (int, error) { return s.Store.Purge(ctx, age, max) })
 }
 
-func (s *sandboxes) Work(ctx context.Context, node string, max int) ([]sandbox.ID, error) {
-	return read(ctx, s.observe, "work", func(ctx context.Context) ([]sandbox.ID, error) { return s.Store.Work(ctx, node, max) })
+func (s *sandboxes) Work(ctx context.Context, node string, max int) ([]sandbox.Task, error) {
+	return read(ctx, s.observe, "work", func(ctx context.Context) ([]sandbox.Task, error) { return s.Store.Work(ctx, node, max) })
 }
 
 func (s *sandboxes) OnNode(ctx context.Context, node string) ([]sandbox.Record, error) {

@@ -80,7 +80,8 @@ func (f *fleet) open() error {
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, 30*time.Second)
 	defer cancel()
-	if f.store, err = redisstore.Open(ctx, redisstore.Config{Client: client, Installation: inst.ID(), Fingerprint: inst.Fingerprint()}); err != nil {
+	if f.store, err = redisstore.Open(ctx, redisstore.Config{Client: client, Installation: inst.ID(), Fingerprint: inst.Fingerprint(),
+		Topics: []sandbox.Topic{sandbox.TopicRollCall}}); err != nil {
 		return err
 	}
 	n, err := f.store.Register(ctx, node.Registration{Name: static, EngineID: static, PortMin: 1024, PortMax: 65535})

@@ -102,16 +102,16 @@ type edgeTriggered struct {
 	seen map[sandbox.ID]uint64
 }
 
-func (s edgeTriggered) Work(ctx context.Context, n string, max int) ([]sandbox.ID, error) {
-	ids, err := s.Store.Work(ctx, n, max)
-	var out []sandbox.ID
-	for _, id := range ids {
-		r, getErr := s.Get(ctx, id)
-		if getErr != nil || s.seen[id] >= r.Intent.Generation {
+func (s edgeTriggered) Work(ctx context.Context, n string, max int) ([]sandbox.Task, error) {
+	tasks, err := s.Store.Work(ctx, n, max)
+	var out []sandbox.Task
+	for _, t := range tasks {
+		r, getErr := s.Get(ctx, t.ID)
+		if getErr != nil || s.seen[t.ID] >= r.Intent.Generation {
 			continue
 		}
-		s.seen[id] = r.Intent.Generation
-		out = append(out, id)
+		s.seen[t.ID] = r.Intent.Generation
+		out = append(out, t)
 	}
 	return out, err
 }

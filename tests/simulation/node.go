@@ -145,10 +145,10 @@ func (a *agentLoops) read(t *thread) {
 	hint, cancel := a.p.store.Subscribe(sandbox.WorkTopic(a.n.name))
 	defer cancel()
 	for {
-		if ids, err := a.p.port().Work(background(), a.n.name, 100); err == nil {
-			for _, id := range ids {
-				if _, waits := a.queue[id]; !waits {
-					a.put(id, a.p.now)
+		if tasks, err := a.p.port().Work(background(), a.n.name, 100); err == nil {
+			for _, w := range tasks {
+				if _, waits := a.queue[w.ID]; !waits {
+					a.put(w.ID, a.p.now)
 				}
 			}
 		}

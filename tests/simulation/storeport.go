@@ -178,8 +178,8 @@ func (p storePort) Purge(ctx context.Context, age time.Duration, max int) (int, 
 	return peek(p, func() (int, error) { return p.s.Purge(ctx, age, max) })
 }
 
-func (p storePort) Work(ctx context.Context, n string, max int) ([]sandbox.ID, error) {
-	return read(p, func() ([]sandbox.ID, error) { return p.s.Work(ctx, n, max) })
+func (p storePort) Work(ctx context.Context, n string, max int) ([]sandbox.Task, error) {
+	return read(p, func() ([]sandbox.Task, error) { return p.s.Work(ctx, n, max) })
 }
 
 func (p storePort) OnNode(ctx context.Context, n string) ([]sandbox.Record, error) {

@@ -11,7 +11,8 @@
 --   record       body, deadline, accepted, flags, node, ports and schema, unless version is '-'
 --   deadline, attention   the new times if they are earlier than the record's own were, else ''
 --   operations   count, then each with its arguments
---   channel, topics       where hints go, and which; '' for none
+--   deadline     the channel for hints about deadlines
+--   hints        count, then (channel, message) each
 -- Answers {'ok', ports}, or {reason, …} with nothing changed. Amounts and times are compared as numbers and never written as such:
 -- Lua would round them. Only versions are, by %.0f, which is exact below 2^53.
 local at = 0
@@ -181,7 +182,7 @@ local operations = {
 }
 for _ = 1, tonumber(arg()) do operations[arg()]() end
 
-local channel, topics = arg(), arg()
-if earlier then topics = topics .. (topics ~= '' and '\n' or '') .. 'deadline' end
-if topics ~= '' then redis.call('PUBLISH', channel, topics) end
+local deadline = arg()
+if earlier then redis.call('PUBLISH', deadline, '') end
+for _ = 1, tonumber(arg()) do redis.call('PUBLISH', arg(), arg()) end
 return {'ok', ports or ''}

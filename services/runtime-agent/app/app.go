@@ -22,6 +22,7 @@ import (
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/steploop"
 	"opensandbox/libs/telemetry"
+	"opensandbox/libs/wakeup"
 	"opensandbox/services/runtime-agent/internal/beat"
 	"opensandbox/services/runtime-agent/internal/converge"
 	"opensandbox/services/runtime-agent/internal/enginewatch"
@@ -175,8 +176,9 @@ func (a *Agent) start(ctx context.Context) error {
 	}
 	cfg := convergeConfig(a.cfg, a.deps, a.node.Session)
 	cfg.Lease, cfg.Clock = a.lease, a.clock
+	news := &wakeup.Hub{}
 	deps := converge.Deps{
-		Store: a.deps.Store, Executor: a.engine, Gate: metrics.Gate(converge.NewTurns(a.cfg.Concurrency)), GiveUp: worker.GiveUp(a.deps.Store),
+		Store: a.deps.Store, Executor: a.engine, Gate: metrics.Gate(converge.NewTurns(a.cfg.Concurrency)), GiveUp: worker.GiveUp(a.deps.Store, news),
 		Cleaned: a.unmirror, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work), Recovery: a.recovery,
 	}
 	deps.Stopped = func(refs []executor.Ref) error { return noteStopped(a.cfg.StateDir, refs) }
@@ -188,7 +190,7 @@ func (a *Agent) start(ctx context.Context) error {
 		deps.Pulled = a.inventory.Pulled
 	}
 	a.conv = converge.New(cfg, deps)
-	a.worker = worker.New(a.cfg.Node, a.conv, a.deps.Store, metrics, a.deps.Log)
+	a.worker = worker.New(a.cfg.Node, a.conv, a.deps.Store, metrics, news, a.deps.Log)
 	watcher, _ := executor.As[executor.Watcher](a.engine)
 	a.watch = enginewatch.New(watcher, a.worker, a.conv, converge.NewComparer(a.conv), &a.history, a.deps.Log)
 	return nil
@@ -212,7 +214,7 @@ func sideBySide(n int, do func(i int)) {
 	all.Wait()
 }
 
-// unmirror takes a sandbox of which nothing is left out of the mirror. A file that stays is found at the next start.
+// unmirror takes a sandbox of which nothing is left out of the mirror. An entry that stays is found at the next start.
 func (a *Agent) unmirror(id sandbox.ID) {
 	if err := a.mirror.Remove(id); err != nil {
 		a.deps.Log.Warn("cannot remove from the mirror", "sandbox", id, "error", err)
@@ -293,6 +295,10 @@ func (a *Agent) keepLease(ctx context.Context) error {
 
 // Close gives the state directory back. The parts must have ended.
 func (a *Agent) Close() {
+	if a.mirror != nil {
+		_ = a.mirror.Close() // every line of it is written at once
+		a.mirror = nil
+	}
 	if a.lock != nil {
 		_ = a.lock.Close() // the lock goes with the descriptor
 		a.lock = nil

@@ -295,7 +295,7 @@ func (c *Converger) progress(ctx context.Context, r *sandbox.Record, rep sandbox
 
 func (c *Converger) send(ctx context.Context, r *sandbox.Record, rep sandbox.Report) (sandbox.Record, error) {
 	rep.ID, rep.Node, rep.Epoch, rep.Session = r.ID, c.cfg.Node, r.Placement.Epoch, c.cfg.Session
-	rep.RetainFor = c.cfg.RetainFailed
+	rep.RetainFor, rep.Seen = c.cfg.RetainFailed, r
 	next, err := c.deps.Store.Report(ctx, rep)
 	if err != nil {
 		return sandbox.Record{}, fmt.Errorf("report %s of %s: %w", rep.State, r.ID, err)

@@ -98,8 +98,9 @@ const (
 // Placer is a step function. Step must not be called concurrently.
 type Placer struct {
 	Deps
-	cfg   Config
-	batch int
+	cfg    Config
+	batch  int
+	rivals rivals
 	// waiting are the sandboxes that found no room in the last step. They are not traced again until something happens to them.
 	waiting map[sandbox.ID]bool
 }
@@ -124,26 +125,30 @@ func (p *Placer) Step(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	if len(records) == p.batch {
+	more := len(records) == p.batch
+	records, left := p.rivals.share(records, now)
+	if more {
 		// There are more than one scheduler does in a step: others look at the same ones, and shall not begin with the same.
 		p.Random.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
 	}
 	r := &round{Placer: p, fleet: f, now: now, full: map[string]string{}, waits: map[sandbox.ID]bool{}}
 	err = r.placeAll(ctx, records)
 	p.waiting = r.waits
+	p.rivals.met(r.stale, now, p.Random)
 	if err != nil {
 		return time.Time{}, err
 	}
-	more := len(records) == p.batch
 	switch {
-	case more && len(r.waits) == len(records):
+	case more && left == 0 && len(r.waits) == len(records):
 		p.batch = min(2*p.batch, maxBatch)
-	case len(records) < batch:
+	case !more:
 		p.batch = batch
 	}
 	switch {
 	case more && len(r.waits) < len(records):
 		return now, nil
+	case left > 0:
+		return now.Add(leaveFor), nil
 	case len(r.waits) > 0:
 		return now.Add(retry), nil
 	}
@@ -209,6 +214,8 @@ type round struct {
 	// full says for each kind of sandbox that found no room what was short; the next of its kind would find none either.
 	full  map[string]string
 	waits map[sandbox.ID]bool
+	// stale counts the sandboxes that somebody else was faster with.
+	stale int
 	err   error
 }
 
@@ -270,6 +277,8 @@ func (r *round) place(ctx context.Context, rec *sandbox.Record) {
 	switch {
 	case outcome == OutcomeWaits:
 		r.waits[rec.ID] = true
+	case outcome == OutcomeStale:
+		r.stale++
 	case outcome == OutcomeError && (r.err == nil || fault.Is(err, fault.Unavailable)):
 		r.err = err
 	}
@@ -340,7 +349,7 @@ func (r *round) reserve(ctx context.Context, rec *sandbox.Record) error {
 	ranking := r.fleet.rank(&rec.Spec, want)
 	var short string
 	for i, candidates := range ranking.chunks() {
-		placed, err := r.Store.Place(r.Recovery.Guard(ctx), sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want})
+		placed, err := r.Store.Place(r.Recovery.Guard(ctx), sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want, Seen: rec})
 		if err == nil {
 			r.fleet.took(placed.Placement.Node, want)
 			return nil
