@@ -77,6 +77,8 @@ const (
 // Instance is what the engine has for an incarnation.
 type Instance struct {
 	Ref
+	// Tenant is that of the record, as labelled.
+	Tenant string
 	// CreatedAt is the creation time of the record, as labelled.
 	CreatedAt time.Time
 	// Deadline is the first deadline, as labelled; zero means none.

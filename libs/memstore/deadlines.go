@@ -14,6 +14,9 @@ import (
 func (s *Store) ExpireDue(ctx context.Context, notAfter time.Time, max int) ([]sandbox.ID, error) {
 	var out []sandbox.ID
 	err := s.do(ctx, func(st *step) error {
+		if err := s.mayEnd(ctx); err != nil {
+			return err
+		}
 		until := st.now
 		if notAfter.Before(until) {
 			until = notAfter
@@ -72,10 +75,14 @@ func (s *Store) Attention(ctx context.Context, max int) (due []sandbox.Record, n
 func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, error) {
 	var n int
 	err := s.do(ctx, func(st *step) error {
+		if err := s.mayEnd(ctx); err != nil {
+			return err
+		}
 		before := st.now.Add(-age)
 		old := s.where(func(e *entry) bool { return e.rec.Ended() && e.rec.ForgetFrom().Before(before) })
 		slices.SortStableFunc(old, func(a, b *entry) int { return a.rec.ForgetFrom().Compare(b.rec.ForgetFrom()) })
 		n = min(len(old), atLeast0(max))
+		s.changes += uint64(n)
 		for _, e := range old[:n] {
 			delete(s.records, e.rec.ID)
 		}

@@ -24,7 +24,9 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 			out = held.Clone()
 			return nil
 		}
-		out = s.put(st, sandbox.NewRecord(n, st.now, sandbox.TraceOf(ctx)))
+		r := sandbox.NewRecord(n, st.now, sandbox.TraceOf(ctx))
+		r.NotBefore(s.made)
+		out = s.put(st, r)
 		if n.Secret != nil {
 			s.secrets[n.ID] = slices.Clone(n.Secret)
 		}

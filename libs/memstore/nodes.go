@@ -15,6 +15,9 @@ import (
 func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, error) {
 	var out node.Node
 	err := s.do(ctx, func(st *step) error {
+		if err := s.current(ctx); err != nil {
+			return err
+		}
 		old := s.nodes[r.Name]
 		if old.Live(st.now) && !r.TakeOver {
 			return node.ErrTaken("node", r.Name)
@@ -30,6 +33,7 @@ func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, e
 				s.nodes[name] = n
 			}
 		}
+		s.changes++
 		s.nodes[r.Name] = node.Registered(r, max(old.Session, s.sessions[r.Name])+1, old.Draining, st.now)
 		out = s.nodes[r.Name].Clone()
 		st.topics = append(st.topics, sandbox.TopicPlacement)
@@ -48,7 +52,11 @@ func (s *Store) RenewLease(ctx context.Context, name string, session uint64) err
 		if n.Session != session {
 			return sandbox.ErrStale("")
 		}
+		if err := s.current(ctx); err != nil {
+			return err
+		}
 		n.LeaseUntil = st.now.Add(node.LeaseTime)
+		s.changes++
 		s.nodes[name] = n
 		return nil
 	})

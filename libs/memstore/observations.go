@@ -18,13 +18,13 @@ func (s *Store) checkSession(name string, session uint64, id sandbox.ID) error {
 }
 
 // Work implements sandbox.Observations.
-func (s *Store) Work(ctx context.Context, name string, max int) ([]sandbox.ID, error) {
-	var out []sandbox.ID
+func (s *Store) Work(ctx context.Context, name string, max int) ([]sandbox.Task, error) {
+	var out []sandbox.Task
 	err := s.do(ctx, func(*step) error {
 		found := s.where(func(e *entry) bool { return e.rec.NeedsWork() && e.rec.Placement.Node == name })
 		slices.SortStableFunc(found, func(a, b *entry) int { return cmp.Compare(a.workSince, b.workSince) })
 		for _, e := range found[:min(len(found), atLeast0(max))] {
-			out = append(out, e.rec.ID)
+			out = append(out, sandbox.Task{ID: e.rec.ID, Since: e.workSince})
 		}
 		return nil
 	})

@@ -46,8 +46,8 @@ func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Reco
 		if err != nil {
 			return err
 		}
-		if !r.Unplaced() {
-			return sandbox.ErrStale(p.ID)
+		if err := s.mayPlace(ctx, &r); err != nil {
+			return err
 		}
 		var short []string
 		for _, c := range p.Candidates {
@@ -163,7 +163,14 @@ func mix(x uint64) uint64 {
 
 // FailUnplaced implements sandbox.Placements.
 func (s *Store) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failure) (sandbox.Record, error) {
-	return s.update(ctx, id, func(r *sandbox.Record, now time.Time) error { return r.FailUnplaced(f, now) })
+	return s.update(ctx, id, func(r *sandbox.Record, now time.Time) error {
+		if state := s.recovery(); r.Unplaced() {
+			if err := state.MayFail(ctx, r); err != nil {
+				return err
+			}
+		}
+		return r.FailUnplaced(f, now)
+	})
 }
 
 // Lose implements sandbox.Losses.
@@ -174,10 +181,13 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 		if err != nil {
 			return err
 		}
+		if err := s.mayEnd(ctx); err != nil {
+			return err
+		}
 		if n, ok := s.nodes[l.Node]; ok && !n.StillLost(l.LeaseUntil, st.now) {
 			return sandbox.ErrStale(l.ID)
 		}
-		if err := r.Lose(l, st.now); err != nil {
+		if err := r.Lose(l, s.made, st.now); err != nil {
 			return err
 		}
 		s.free(holder{l.Node, l.ID, l.Epoch})

@@ -44,8 +44,11 @@ type state struct {
 	keys     map[key]keyed
 	// secrets are those of the records that keep one. Their bytes are never changed.
 	secrets map[sandbox.ID][]byte
-	// changes counts the writes that changed a record; it orders the work of a node.
+	// changes counts the writes; it orders the work of a node and tells how far the store has come.
 	changes uint64
+	// since and unreported are those of sandbox.Recovery.
+	since      time.Time
+	unreported []string
 	// draws counts the ports that were drawn.
 	draws uint64
 	// deadline and attention are not after any deadline and attention time of a record; zero means that there is none.

@@ -45,8 +45,10 @@ type Node struct {
 	Removed bool `json:"removed,omitempty"`
 }
 
-// Registered returns what a registration makes of a node. session is higher than any before; a drain outlives the agent.
+// Registered returns what a registration makes of a node. session is higher than any before that the store knows of; a drain outlives the
+// agent.
 func Registered(r Registration, session uint64, draining bool, now time.Time) Node {
+	session = max(session, r.After+1)
 	return Node{
 		Name: r.Name, EngineID: r.EngineID, Session: session, LeaseUntil: now.Add(LeaseTime), Draining: draining,
 		Capacity: r.Capacity, MaxSandboxes: r.MaxSandboxes, PortMin: r.PortMin, PortMax: r.PortMax, Host: r.Host, Address: r.Address,
@@ -104,6 +106,8 @@ type Registration struct {
 	// TakeOver says that the caller holds the lock on the node's state directory, so that an earlier agent of that node must be
 	// dead although its lease may still run.
 	TakeOver bool
+	// After is a session that the node is known to have had: the new one is higher, also in a store that has gone back.
+	After uint64
 }
 
 // MaxImages bounds the images that a node tells of.

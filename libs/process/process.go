@@ -18,6 +18,7 @@ import (
 	"opensandbox/libs/installation"
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/redisstore"
+	"opensandbox/libs/sandbox"
 	"opensandbox/libs/settings"
 	"opensandbox/libs/storemetrics"
 	"opensandbox/libs/telemetry"
@@ -116,14 +117,15 @@ func (p *Process) OpenRenewIntents() (client redis.UniversalClient, key string, 
 	return client, key, err
 }
 
-// OpenRedis connects to the store that the settings name. It waits for it as long as ctx allows.
-func (p *Process) OpenRedis(ctx context.Context) (*redisstore.Store, error) {
+// OpenRedis connects to the store that the settings name. It waits for it as long as ctx allows. topics are those that the process
+// subscribes to; see redisstore.Config.
+func (p *Process) OpenRedis(ctx context.Context, topics ...sandbox.Topic) (*redisstore.Store, error) {
 	client, err := p.client(p.Settings.Store.Redis, p.Settings.ProcessName())
 	if err != nil {
 		return nil, err
 	}
 	return redisstore.Open(ctx, redisstore.Config{
-		Client: client, Installation: p.Installation.ID(), Fingerprint: p.Installation.Fingerprint(), Durable: p.Settings.Store.Durable, Log: p.Log,
+		Client: client, Installation: p.Installation.ID(), Fingerprint: p.Installation.Fingerprint(), Durable: p.Settings.Store.Durable, Topics: topics, Log: p.Log,
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strconv"
-	"strings"
 	"time"
 
 	"opensandbox/libs/sandbox"
@@ -29,7 +28,7 @@ type change struct {
 	attention  string
 	ops        []any
 	opCount    int
-	topics     []string
+	topics     []sandbox.Topic
 }
 
 // noRecord is the version of a change that writes no record.
@@ -83,7 +82,13 @@ func (c *change) args() []any {
 	out = append(out, c.record...)
 	out = append(out, c.deadline, c.attention, c.opCount)
 	out = append(out, c.ops...)
-	return append(out, c.k.hints(), strings.Join(c.topics, "\n"))
+	deadline, _ := c.k.channel(sandbox.TopicDeadline)
+	out = append(out, deadline, len(c.topics))
+	for _, t := range c.topics {
+		channel, message := c.k.channel(t)
+		out = append(out, channel, message)
+	}
+	return out
 }
 
 // write puts a record and all its indexes into the change. before is nil for a new record. It reports whether there is anything to
@@ -122,9 +127,7 @@ func (c *change) write(before, r *sandbox.Record) (bool, error) {
 	if r.DropsSecret(before) {
 		c.op("del", c.key(c.k.secret(r.ID)))
 	}
-	for _, t := range wakeup.Of(before, r) {
-		c.topics = append(c.topics, string(t))
-	}
+	c.topics = append(c.topics, wakeup.Of(before, r)...)
 	return true, nil
 }
 

@@ -52,6 +52,7 @@ func (s *Store) expire(ctx context.Context, ids []sandbox.ID, until, now time.Ti
 			continue
 		}
 		c := s.keys.change(r.ID, strconv.FormatUint(rec.Version, 10))
+		c.guardMark(ctx, true)
 		if _, err := c.write(rec, &r); err != nil {
 			return nil, err
 		}
@@ -66,6 +67,9 @@ func (s *Store) expire(ctx context.Context, ids []sandbox.ID, until, now time.Ti
 		if a == answerOK {
 			out = append(out, changes[i].id)
 		}
+	}
+	if len(out) < len(changes) {
+		return out, s.mayEnd(ctx)
 	}
 	return out, nil
 }
@@ -165,10 +169,17 @@ func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, err
 	if err != nil || len(ids) == 0 {
 		return 0, s.failed("purge", err)
 	}
-	keyList, args := []string{s.keys.ended(), s.keys.meta()}, []any{before}
+	made, changes := "", ""
+	if known := sandbox.MarkOf(ctx); known != (sandbox.Mark{}) {
+		made, changes = micros(known.Incarnation), strconv.FormatUint(known.Changes, 10)
+	}
+	keyList, args := []string{s.keys.ended(), s.keys.meta()}, []any{before, made, changes}
 	for _, id := range ids {
 		keyList, args = append(keyList, s.keys.record(sandbox.ID(id)), s.keys.secret(sandbox.ID(id))), append(args, id)
 	}
 	n, err := s.scripts.purge.Run(ctx, s.client, keyList, args...).Int()
+	if err == nil && n < 0 {
+		return 0, s.mayEnd(ctx)
+	}
 	return n, s.failed("purge", err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,18 +17,35 @@ import (
 // listenRetry is the pause after the connection for hints broke; it doubles with each attempt, up to listenRetryMax.
 const listenRetry, listenRetryMax = 50 * time.Millisecond, time.Second
 
-// Subscribe implements sandbox.Hints. After each reconnect every subscriber gets a hint, because some may have been missed.
+// Subscribe implements sandbox.Hints. After each reconnect every subscriber gets a hint, because some may have been missed. A topic that
+// Config.Topics leaves out gets no other hints, which is a mistake of the program and is logged.
 func (s *Store) Subscribe(t sandbox.Topic) (changed <-chan struct{}, cancel func()) {
+	if channel, _ := s.keys.channel(t); len(s.channels) > 0 && !slices.Contains(s.channels, channel) {
+		s.log.Error("this process does not listen to the hints that a part of it waits for", "topic", t)
+	}
 	return s.hub.Subscribe(t)
+}
+
+// subscription opens a connection for hints.
+func (s *Store) subscription(ctx context.Context) *redis.PubSub {
+	if len(s.channels) == 0 {
+		return s.client.PSubscribe(ctx, literal(s.keys.hints())+"*")
+	}
+	return s.client.Subscribe(ctx, s.channels...)
+}
+
+// literal escapes what is special in a pattern.
+func literal(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
 }
 
 // quiet is after how long without any message the server is asked whether it is still there; when as much time again passes without an
 // answer, the connection is given up: one whose other end vanished would otherwise be silent for ever.
 const quiet = 3 * time.Second
 
-// listen starts the loop that hands hints on, and returns when the first subscription stands.
+// listen starts the loop that hands hints on, and returns when a first subscription stands; each that stands later gives a hint to all.
 func (s *Store) listen(ctx, until context.Context) error {
-	sub := s.client.Subscribe(ctx, s.keys.hints())
+	sub := s.subscription(ctx)
 	if _, err := sub.Receive(ctx); err != nil {
 		_ = sub.Close()
 		return s.failed("subscribe", err)
@@ -35,7 +53,7 @@ func (s *Store) listen(ctx, until context.Context) error {
 	s.listening.Go(func() {
 		for until.Err() == nil {
 			s.hear(until, sub)
-			sub = s.client.Subscribe(until, s.keys.hints())
+			sub = s.subscription(until)
 		}
 		_ = sub.Close()
 	})
@@ -104,9 +122,7 @@ func (s *Store) heard(ctx context.Context, msg any, failures int) int {
 		s.hub.PublishAll()
 		return 0
 	case *redis.Message:
-		for topic := range strings.SplitSeq(m.Payload, "\n") {
-			s.hub.Publish(sandbox.Topic(topic))
-		}
+		s.hub.Publish(s.keys.topic(m.Channel, m.Payload))
 	}
 	return failures
 }

@@ -65,8 +65,10 @@ func (s *Store) insert(ctx context.Context, n sandbox.New, free sandbox.ID) (san
 	for _, label := range sortedKeys(n.Metadata) {
 		keyList = append(keyList, k.label(n.Tenant, st, label, n.Metadata[label]))
 	}
-	topics := string(sandbox.RecordTopic(n.ID)) + "\n" + string(sandbox.TopicPlacement)
-	out, err := s.run(ctx, s.scripts.insert, keyList, string(n.ID), rec[0], rec[2], flag, lifetime, schema, k.hints(), topics, s.given(),
+	records, _ := k.channel(sandbox.RecordTopic(n.ID))
+	placement, _ := k.channel(sandbox.TopicPlacement)
+	deadline, _ := k.channel(sandbox.TopicDeadline)
+	out, err := s.run(ctx, s.scripts.insert, keyList, string(n.ID), rec[0], rec[2], flag, lifetime, schema, records, placement, deadline, s.given(),
 		n.Tenant, callName(), countField(&r), keep, n.Key.Hash, string(free), k.records(), string(n.Secret))
 	if err != nil {
 		return sandbox.Record{}, nil, err
@@ -125,8 +127,9 @@ func (s *Store) Accept(ctx context.Context, id sandbox.ID) (sandbox.Record, erro
 func (s *Store) Renew(ctx context.Context, id sandbox.ID, tenant string, at time.Time) (sandbox.Record, error) {
 	at = at.UTC().Truncate(time.Microsecond)
 	if m := at.UnixMicro(); m > 0 && m < exact {
+		deadline, _ := s.keys.channel(sandbox.TopicDeadline)
 		r, done, err := s.quick(ctx, "renew", s.scripts.renew, id, []string{s.keys.record(id), s.keys.meta(), s.keys.deadlines()},
-			string(id), micros(at), s.given(), s.keys.mirrors(), s.keys.hints(), schema, tenant)
+			string(id), micros(at), s.given(), s.keys.mirrors(), deadline, schema, tenant)
 		if done || err != nil {
 			return r, err
 		}

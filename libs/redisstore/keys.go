@@ -31,7 +31,23 @@ func (k keys) unplaced() string  { return k.shared() + "unplaced" }
 func (k keys) images() string    { return k.shared() + "images" }
 func (k keys) forgotten() string { return k.shared() + "forgotten" }
 func (k keys) counts() string    { return k.shared() + "counts" }
-func (k keys) hints() string     { return k.shared() + "hints" }
+
+// Hints go over one channel for each topic, but over one for those of all records: the id is the message there.
+func (k keys) hints() string { return k.shared() + "hints:" }
+func (k keys) channel(t sandbox.Topic) (channel, message string) {
+	if id, ok := strings.CutPrefix(string(t), recordTopics); ok {
+		return k.hints() + recordTopics, id
+	}
+	return k.hints() + string(t), ""
+}
+
+// topic is the reverse of channel.
+func (k keys) topic(channel, message string) sandbox.Topic {
+	return sandbox.Topic(strings.TrimPrefix(channel, k.hints()) + message)
+}
+
+// recordTopics is what the topics of all records begin with.
+var recordTopics = string(sandbox.RecordTopic(""))
 
 func (k keys) records() string             { return k.cell("") + "record:" }
 func (k keys) record(id sandbox.ID) string { return k.cell(id) + "record:" + string(id) }

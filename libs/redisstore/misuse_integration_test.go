@@ -70,7 +70,8 @@ func TestLeastRights(t *testing.T) {
 		"+@connection", "+time", "+info", "+wait")
 	cfg := single(server)
 	cfg.User, cfg.Password = "least", "pw"
-	s := open(t, Config{Client: client(t, cfg), Installation: "inst"})
+	topics := []sandbox.Topic{sandbox.RecordTopic(""), sandbox.TopicPlacement, sandbox.TopicDeadline, sandbox.WorkTopic("n")}
+	s := open(t, Config{Client: client(t, cfg), Installation: "inst", Topics: topics})
 	register(t, s)
 	if err := life(s, "a", 1); err != nil {
 		t.Error(err)

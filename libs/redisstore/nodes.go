@@ -57,6 +57,7 @@ func (s *Store) registry(ctx context.Context) (*registry, error) {
 		}
 		g.nodes[name] = n
 	}
+	s.fleet.Store(&fleet{raw.Val(), g.leases, time.Now()})
 	return g, nil
 }
 
@@ -111,6 +112,7 @@ func (s *Store) changeNodes(ctx context.Context, op string, fn func(g *registry,
 		}
 		g.now = now
 		c := s.nodesChange(g)
+		c.guardMark(ctx, false)
 		if changed, err := fn(g, c); err != nil || !changed {
 			return s.failed(op, err)
 		}
@@ -120,6 +122,9 @@ func (s *Store) changeNodes(ctx context.Context, op string, fn func(g *registry,
 		}
 		if answer == answerOK {
 			return nil
+		}
+		if err := s.current(ctx); err != nil {
+			return err
 		}
 	}
 	return errContended("")
@@ -165,7 +170,7 @@ func (s *Store) register(g *registry, c *change, r node.Registration) (node.Node
 		return node.Node{}, err
 	}
 	n := node.Registered(r, max(old.Session, last)+1, old.Draining, g.now)
-	c.topics = append(c.topics, string(sandbox.TopicPlacement))
+	c.topics = append(c.topics, sandbox.TopicPlacement)
 	c.op("hdel", c.key(s.keys.images()), r.Name)
 	return n.Clone(), s.putNode(c, n, true)
 }
@@ -213,6 +218,7 @@ func (s *Store) lease(ctx context.Context, op, name string, session uint64, unti
 		}
 		c := s.keys.change("", noRecord)
 		c.guard(s.keys.sessions(), name, want)
+		c.guardMark(ctx, false)
 		c.op("hset", c.key(s.keys.leases()), name, micros(at))
 		answer, _, err := s.apply(ctx, c)
 		if err != nil {
@@ -220,6 +226,9 @@ func (s *Store) lease(ctx context.Context, op, name string, session uint64, unti
 		}
 		if answer == answerOK {
 			return nil
+		}
+		if err := s.current(ctx); err != nil {
+			return err
 		}
 	}
 	return errContended("")
@@ -233,7 +242,7 @@ func (s *Store) SetDraining(ctx context.Context, name string, draining bool) err
 			return false, unknownNode(name)
 		}
 		if n.Draining && !draining {
-			c.topics = append(c.topics, string(sandbox.TopicPlacement))
+			c.topics = append(c.topics, sandbox.TopicPlacement)
 		}
 		n.Draining = draining
 		return true, s.putNode(c, n, false)

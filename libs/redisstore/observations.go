@@ -30,15 +30,19 @@ func (s *Store) updateAs(ctx context.Context, op string, id sandbox.ID, node str
 }
 
 // Work implements sandbox.Observations.
-func (s *Store) Work(ctx context.Context, node string, max int) ([]sandbox.ID, error) {
+func (s *Store) Work(ctx context.Context, node string, max int) ([]sandbox.Task, error) {
 	if max < 1 {
 		return nil, nil
 	}
-	ids, err := s.client.ZRange(ctx, s.keys.work(node), 0, int64(max)-1).Result()
+	found, err := s.client.ZRangeWithScores(ctx, s.keys.work(node), 0, int64(max)-1).Result()
 	if err != nil {
 		return nil, s.failed("work", err)
 	}
-	return asIDs(ids), nil
+	out := make([]sandbox.Task, 0, len(found))
+	for _, z := range found {
+		out = append(out, sandbox.Task{ID: sandbox.ID(z.Member.(string)), Since: uint64(z.Score)})
+	}
+	return out, nil
 }
 
 func asIDs(ids []string) []sandbox.ID {
@@ -79,9 +83,13 @@ func (s *Store) OnNode(ctx context.Context, node string) ([]sandbox.Record, erro
 
 // Report implements sandbox.Observations.
 func (s *Store) Report(ctx context.Context, rep sandbox.Report) (sandbox.Record, error) {
-	return s.updateAs(ctx, "report", rep.ID, rep.Node, rep.Session, func(v *view, r *sandbox.Record, _ *change) error {
-		return r.Observe(rep, v.now)
-	})
+	observe := func(v *view, r *sandbox.Record, _ *change) error { return r.Observe(rep, v.now) }
+	if r, done, err := s.guess(ctx, "report", rep.Seen, observe, func(c *change) {
+		c.guard(s.keys.sessions(), rep.Node, strconv.FormatUint(rep.Session, 10))
+	}); done || err != nil {
+		return r, err
+	}
+	return s.updateAs(ctx, "report", rep.ID, rep.Node, rep.Session, observe)
 }
 
 // SwapPort implements sandbox.Observations.

@@ -21,6 +21,9 @@ const maxAmount = 1 << 50
 
 // Place implements sandbox.Placements. What fits is chosen by what was read, and checked again by the script that takes it.
 func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
+	if r, done, err := s.placeSeen(ctx, p); done || err != nil {
+		return r, s.failed("place", err)
+	}
 	for attempt := range attempts {
 		if err := wait(ctx, attempt); err != nil {
 			return sandbox.Record{}, err
@@ -45,6 +48,7 @@ func (s *Store) placeOnce(ctx context.Context, p sandbox.PlaceRequest) (out sand
 	for _, c := range p.Candidates {
 		more = append(more, hash{s.keys.used(c.Node), []string{"count", "cpu", "memory"}})
 	}
+	more = append(more, hash{s.keys.meta(), markFields})
 	v, err := s.look(ctx, p.ID, more...)
 	if err != nil {
 		return out, false, err
@@ -52,8 +56,15 @@ func (s *Store) placeOnce(ctx context.Context, p sandbox.PlaceRequest) (out sand
 	if v.rec == nil {
 		return out, false, sandbox.ErrNotFound(p.ID)
 	}
-	if !v.rec.Unplaced() {
+	recovery, err := parseRecovery(v.more[len(v.more)-1])
+	if err != nil {
+		return out, false, err
+	}
+	if !v.rec.Unplaced() || v.rec.Predates(recovery.Mark.Incarnation) {
 		return out, false, sandbox.ErrStale(p.ID)
+	}
+	if err := recovery.Current(ctx); err != nil {
+		return out, false, err
 	}
 	var short []string
 	for i, c := range p.Candidates {
@@ -126,6 +137,7 @@ func (s *Store) take(ctx context.Context, v *view, p sandbox.PlaceRequest, c san
 	}
 	ch := s.keys.change(p.ID, strconv.FormatUint(v.rec.Version, 10))
 	ch.guard(s.keys.nodes(), c.Node, raw)
+	ch.guardMark(ctx, false)
 	s.room(ch, roomFor{
 		node: c.Node, holder: holder(p.ID, r.Placement.Epoch), reserve: p.Reserve, candidate: c, now: v.now, inside: p.Ports, anew: true,
 	})
@@ -179,16 +191,36 @@ func (s *Store) room(c *change, w roomFor) {
 
 // FailUnplaced implements sandbox.Placements.
 func (s *Store) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failure) (sandbox.Record, error) {
-	return s.update(ctx, "fail unplaced", id, func(v *view, r *sandbox.Record, _ *change) error { return r.FailUnplaced(f, v.now) })
+	more := []hash{{s.keys.meta(), markFields}}
+	return s.updateBy(ctx, "fail unplaced", id, more, func(v *view, r *sandbox.Record, c *change) error {
+		recovery, err := parseRecovery(v.more[0])
+		if err != nil {
+			return err
+		}
+		if r.Unplaced() {
+			if err := recovery.MayFail(ctx, r); err != nil {
+				return err
+			}
+		}
+		c.guardMark(ctx, r.Predates(recovery.Mark.Incarnation))
+		return r.FailUnplaced(f, v.now)
+	})
 }
 
 // Lose implements sandbox.Losses. That the node is lost is read together with the record, and holds still when the script runs: it
 // depends on the node and its lease being as they were read.
 func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
 	nodes, leases := s.keys.nodes(), s.keys.leases()
-	more := []hash{{nodes, []string{l.Node}}, {leases, []string{l.Node}}}
+	more := []hash{{nodes, []string{l.Node}}, {leases, []string{l.Node}}, {s.keys.meta(), markFields}}
 	return s.updateBy(ctx, "lose", l.ID, more, func(v *view, r *sandbox.Record, c *change) error {
 		raw, lease := v.more[0][0], v.more[1][0]
+		recovery, err := parseRecovery(v.more[2])
+		if err != nil {
+			return err
+		}
+		if err := recovery.MayEnd(ctx); err != nil {
+			return err
+		}
 		if raw != "" {
 			n, err := parseNode(raw, lease)
 			if err != nil {
@@ -198,11 +230,12 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 				return sandbox.ErrStale(l.ID)
 			}
 		}
-		if err := r.Lose(l, v.now); err != nil {
+		if err := r.Lose(l, recovery.Mark.Incarnation, v.now); err != nil {
 			return err
 		}
 		c.guard(nodes, l.Node, raw)
 		c.guard(leases, l.Node, lease)
+		c.guardMark(ctx, true)
 		c.free(l.Node, l.Epoch)
 		return nil
 	})

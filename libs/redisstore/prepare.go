@@ -17,6 +17,9 @@ const (
 	metaChanges = "changes"
 	metaNodes   = "nodes"
 	metaPrint   = "fingerprint"
+	// metaRecovering and metaUnreported are those of a sandbox.Recovery; see markFields.
+	metaRecovering = "recovering"
+	metaUnreported = "unreported"
 )
 
 // minMajor and minMinor are the oldest Redis that has all commands that are used.
@@ -26,7 +29,7 @@ const minMajor, minMinor = 6, 2
 const openRetry = 200 * time.Millisecond
 
 // prepare checks the server and makes the key space if it is new.
-func (s *Store) prepare(ctx context.Context, installation, fingerprint string) error {
+func (s *Store) prepare(ctx context.Context) error {
 	info, err := s.info(ctx)
 	if err != nil {
 		return s.refused(err)
@@ -42,22 +45,8 @@ func (s *Store) prepare(ctx context.Context, installation, fingerprint string) e
 	if err != nil {
 		return err
 	}
-	have, err := s.meta(ctx, metaSchema, schema)
-	if err != nil {
+	if err := s.bind(ctx); err != nil {
 		return err
-	}
-	if have != schema {
-		return fault.Newf(fault.Conflict, "the store was written by another version of this program: its schema is %q, this one knows %q", have, schema)
-	}
-	if fingerprint != "" {
-		if have, err = s.meta(ctx, metaPrint, fingerprint); err != nil {
-			return err
-		}
-		if have != fingerprint {
-			return fault.Newf(fault.Conflict, "this Redis already holds another installation with the name %q: their secrets differ (fingerprint %s there, "+
-				"%s here). Give each installation a name of its own (server.installation_id), or this process the secret of that installation",
-				installation, have, fingerprint)
-		}
 	}
 	_, err = s.meta(ctx, metaMade, micros(now))
 	return err

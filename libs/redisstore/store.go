@@ -46,6 +46,10 @@ type Config struct {
 	Fingerprint string
 	// Durable makes every write wait until a replica has it (WAIT), at most DurableTimeout. Not with Cluster.
 	Durable bool
+	// Topics are those that are subscribed to in this process; RecordTopic of no id stands for those of all records. Every hint costs each
+	// process that gets it, so each should get only what it needs. None: all, which a user of
+	// Redis with rights to the channels of one installation only may not.
+	Topics []sandbox.Topic
 	// Clock replaces the time of the server, for tests.
 	Clock func() time.Time
 	Log   *slog.Logger
@@ -62,17 +66,26 @@ const retryAfter = time.Second
 
 // Store is a store on Redis. All methods may be called concurrently, from any number of processes.
 type Store struct {
-	client  redis.UniversalClient
-	keys    keys
+	client redis.UniversalClient
+	keys   keys
+	// installation and fingerprint are what the key space is bound to.
+	installation, fingerprint string
+
 	clock   func() time.Time
 	durable bool
 	log     *slog.Logger
 	scripts scripts
 	hub     wakeup.Hub
+	// channels are those that hints are expected on; none: all.
+	channels []string
 
 	stop      context.CancelFunc
 	listening sync.WaitGroup
 	closed    atomic.Bool
+	// reckoning is the time of the server as it was last read.
+	reckoning atomic.Pointer[reckoning]
+	// fleet are the nodes as they were last read.
+	fleet atomic.Pointer[fleet]
 	// newer says that a record of a newer version was passed over and that the log says so.
 	newer atomic.Bool
 }
@@ -88,7 +101,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		client: cfg.Client, keys: newKeys(cfg.Installation), clock: cfg.Clock, durable: cfg.Durable, log: log,
+		installation: cfg.Installation, fingerprint: cfg.Fingerprint,
 		stop: func() {},
+	}
+	for _, t := range cfg.Topics {
+		channel, _ := s.keys.channel(t)
+		s.channels = append(s.channels, channel)
 	}
 	s.client.AddHook(limit{})
 	if err := s.open(ctx, cfg); err != nil {
@@ -107,7 +125,7 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	if _, cluster := cfg.Client.(*redis.ClusterClient); cluster && cfg.Durable {
 		return fault.New(fault.Invalid, "durable mode waits for replicas on the connection of the write, which Redis Cluster clients cannot: use Sentinel or a single server")
 	}
-	if err := s.prepare(ctx, cfg.Installation, cfg.Fingerprint); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	listen, stop := context.WithCancel(context.Background())
@@ -259,6 +277,7 @@ func (s *Store) read(ctx context.Context, keyList []string, args []any) (time.Ti
 	if err != nil {
 		return now, nil, err
 	}
+	s.reckoning.Store(&reckoning{now, time.Now()})
 	hashes := make([][]any, 0, len(keyList))
 	for _, h := range out[2:] {
 		list, ok := h.([]any)

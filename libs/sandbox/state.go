@@ -47,6 +47,7 @@ const (
 	ReasonImagePullFailed   = "IMAGE_PULL_FAILED"
 	ReasonEngineUnavailable = "ENGINE_UNAVAILABLE"
 	ReasonHostNetworkInUse  = "HOST_NETWORK_IN_USE"
+	ReasonStoreRecovered    = "STORE_RECOVERED"
 )
 
 // moves is the state machine as clients see it: from each state, the states that can follow at once. A read may skip steps

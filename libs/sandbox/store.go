@@ -53,6 +53,8 @@ type PlaceRequest struct {
 	Ports []int
 	// Reserve is taken from the node's capacity.
 	Reserve Resources
+	// Seen, if not nil, is the record as the caller has read it. It decides nothing; it can spare the store reading it once more.
+	Seen *Record
 }
 
 // Report is what an agent saw of a sandbox.
@@ -66,6 +68,8 @@ type Report struct {
 	State      State
 	Reason     string
 	Message    string
+	// Seen is as in PlaceRequest.
+	Seen *Record
 	// Started says that the entry point has run, for an end that came before anyone saw it running.
 	Started  bool
 	ExitCode *int
@@ -140,6 +144,7 @@ type Losses interface {
 	// Lose takes a sandbox from its node, raises the epoch and frees what it held there, all in one step; see Record.Lose for what
 	// becomes of it. ErrStale when the placement is another, or when the node's lease is running or is another one than l.LeaseUntil,
 	// unless the node has been removed.
+	// fault.Unavailable while the store is being recovered; see Recovery.MayEnd.
 	Lose(ctx context.Context, l Loss) (Record, error)
 }
 
@@ -164,13 +169,16 @@ type Placements interface {
 	Usage(ctx context.Context) (map[string]Usage, error)
 	// Place reserves amounts and ports on the first candidate that fits and gives the sandbox to it, all in one step. Candidates
 	// that are unknown, draining or without a live lease do not fit. ErrStale if the record is not unplaced; fault.Unavailable
-	// with ReasonNoCapacity as code when nothing fits, with a text that says what was short.
+	// with ReasonNoCapacity as code when nothing fits, with a text that says what was short. A record that predates the incarnation of the
+	// store is stale, too. fault.Unavailable also when the store is behind; see WithMark.
 	Place(ctx context.Context, p PlaceRequest) (Record, error)
-	// FailUnplaced gives up. ErrStale if the record is not unplaced.
+	// FailUnplaced gives up. ErrStale if the record is not unplaced; fault.Unavailable if the store is behind, or the record waits since before
+	// a recovery that goes on.
 	FailUnplaced(ctx context.Context, id ID, f Failure) (Record, error)
 }
 
-// Deadlines is what makes sandboxes end in time, and what repairs the work of processes that died.
+// Deadlines is what makes sandboxes end in time, and what repairs the work of processes that died. ExpireDue and Purge give
+// fault.Unavailable while the store is being recovered; see Recovery.MayEnd.
 type Deadlines interface {
 	// ExpireDue sets up to max records Gone(expired) that are due by the earlier of notAfter and the store's clock, and returns
 	// them. Calling it twice, or from two places, is harmless.
@@ -183,11 +191,19 @@ type Deadlines interface {
 	Purge(ctx context.Context, age time.Duration, max int) (int, error)
 }
 
+// Task is a sandbox that the agent of its node has something to do for.
+type Task struct {
+	ID ID
+	// Since grows whenever something else is asked for: a reader that has seen the record since it learned of this number has nothing new
+	// to learn. It is not 0.
+	Since uint64
+}
+
 // Observations is how the agent of a node learns what to do and says what it did. Methods that name a session give ErrStale when
 // it is not the node's present one.
 type Observations interface {
-	// Work returns up to max ids on the node that need work, oldest change first.
-	Work(ctx context.Context, node string, max int) ([]ID, error)
+	// Work returns what up to max sandboxes on the node need work for, oldest change first.
+	Work(ctx context.Context, node string, max int) ([]Task, error)
 	// OnNode returns all records that are placed on the node and not released.
 	OnNode(ctx context.Context, node string) ([]Record, error)
 	// Report takes in what the agent saw.
@@ -224,6 +240,9 @@ const (
 	TopicPlacement Topic = "placement"
 	// TopicDeadline: the earliest deadline or attention time may have moved forward.
 	TopicDeadline Topic = "deadline"
+	// TopicRollCall: a scheduler has started, and does not know how far the store had come. Agents renew their lease at once, which shows that
+	// the store is not behind what they know.
+	TopicRollCall Topic = "roll call"
 )
 
 // RecordTopic is about the state of one sandbox. Renewals and metadata patches are not hinted.
@@ -248,5 +267,6 @@ type Store interface {
 	Observations
 	Secrets
 	Queries
+	Recoveries
 	Hints
 }

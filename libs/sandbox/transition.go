@@ -138,8 +138,9 @@ func (r *Record) FailUnplaced(f Failure, now time.Time) error {
 
 // Lose gives up the present placement, whose node does not come back, under a new epoch: whatever that node still runs is older from
 // now on. A Gone sandbox is ended. One that was over stays what it was. One with Spec.Replace waits for a node again, Running whatever
-// it was before. Any other has failed. Depends on: the placement. The store has checked the node and frees what was held.
-func (r *Record) Lose(l Loss, now time.Time) error {
+// it was before. Any other has failed. Depends on: the placement. The store has checked the node and frees what was held. A record that is
+// older than the incarnation of the store can have had epochs that the store has lost: its next one is above all of those.
+func (r *Record) Lose(l Loss, incarnation, now time.Time) error {
 	if r.Ended() || !r.Placed() || r.Placement.Node != l.Node || r.Placement.Epoch != l.Epoch {
 		return ErrStale(r.ID)
 	}
@@ -147,6 +148,9 @@ func (r *Record) Lose(l Loss, now time.Time) error {
 	over := r.Over() && r.Observed.Epoch == l.Epoch
 	started := r.Observed.Started && r.Observed.Epoch == l.Epoch
 	r.Placement = Placement{Epoch: l.Epoch + 1}
+	if r.CreatedAt.Before(incarnation) {
+		r.Placement.Epoch = max(r.Placement.Epoch, uint64(incarnation.UnixMicro()))
+	}
 	if over {
 		r.Observed.Epoch, r.Observed.Generation, r.Observed.Addresses = r.Placement.Epoch, r.Intent.Generation, Addresses{}
 	}
@@ -160,6 +164,9 @@ func (r *Record) Lose(l Loss, now time.Time) error {
 			r.Intent.Generation++
 		}
 		r.Observed = Observed{At: now}
+		if now.Before(incarnation) {
+			r.Observed.At = incarnation.UTC() // it waits since then, whatever the clock says; see Predates
+		}
 	default:
 		r.Observed = Observed{
 			State: StateFailed, Reason: ReasonNodeLost, Message: "node " + l.Node + " was lost, and the sandbox with it",

@@ -78,7 +78,7 @@ var moves = []struct {
 	}},
 	{"lose", func(w *walk, r *sandbox.Record, x byte) error {
 		held := r.Placed()
-		err := r.Lose(sandbox.Loss{Node: r.Placement.Node, Epoch: r.Placement.Epoch - uint64(x%2), RetainFor: time.Minute}, w.now)
+		err := r.Lose(sandbox.Loss{Node: r.Placement.Node, Epoch: r.Placement.Epoch - uint64(x%2), RetainFor: time.Minute}, time.Time{}, w.now)
 		if err == nil && (!held || r.Placed() || r.HoldsReservation()) {
 			w.t.Errorf("a lost sandbox holds something: %+v", r.Placement)
 		}

@@ -13,6 +13,9 @@ import (
 func (s *Store) ExpireDue(ctx context.Context, notAfter time.Time, max int) ([]sandbox.ID, error) {
 	var out []sandbox.ID
 	err := s.do(ctx, "expire", func(t *tx) error {
+		if err := t.recovery.MayEnd(ctx); err != nil {
+			return err
+		}
 		until := t.now
 		if notAfter.Before(until) {
 			until = notAfter
@@ -100,6 +103,9 @@ func scanAttention(rows *sql.Rows, limit int, now time.Time) (due []versioned, n
 func (s *Store) Purge(ctx context.Context, age time.Duration, max int) (int, error) {
 	var n int
 	err := s.do(ctx, "purge", func(t *tx) error {
+		if err := t.recovery.MayEnd(ctx); err != nil {
+			return err
+		}
 		old, err := t.ids(t.stmts.ended, t.now.Add(-age).UnixMicro(), atLeast0(max))
 		if err != nil {
 			return err

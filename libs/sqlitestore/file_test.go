@@ -53,7 +53,7 @@ type contents struct {
 	Page              sandbox.Page
 	Unplaced, OnNode  []sandbox.Record
 	Unmirrored        []sandbox.Record
-	Work              []sandbox.ID
+	Work              []sandbox.Task
 	Nodes             []node.Node
 	Next, Incarnation time.Time
 }
@@ -105,7 +105,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	work, err := second.Work(t.Context(), "n", 10)
-	if diff := cmp.Diff([]sandbox.ID{"placed", "running"}, work); err != nil || diff != "" {
+	if diff := cmp.Diff([]sandbox.Task{{ID: "placed", Since: 1}, {ID: "running", Since: 2}}, work); err != nil || diff != "" {
 		t.Errorf("work: %v (-want +got):\n%s", err, diff)
 	}
 }

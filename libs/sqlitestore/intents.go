@@ -39,7 +39,9 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 				return err
 			}
 		}
-		out, err = t.save(nil, sandbox.NewRecord(n, t.now, sandbox.TraceOf(ctx)))
+		r := sandbox.NewRecord(n, t.now, sandbox.TraceOf(ctx))
+		r.NotBefore(t.recovery.Mark.Incarnation)
+		out, err = t.save(nil, r)
 		return err
 	})
 	if err != nil {

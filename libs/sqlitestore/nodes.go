@@ -18,6 +18,9 @@ import (
 func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, error) {
 	var out node.Node
 	err := s.do(ctx, "register", func(t *tx) error {
+		if err := t.recovery.Current(ctx); err != nil {
+			return err
+		}
 		old, _, err := t.node(r.Name)
 		if err != nil {
 			return err
@@ -40,7 +43,7 @@ func (s *Store) Register(ctx context.Context, r node.Registration) (node.Node, e
 			return err
 		}
 		out = node.Registered(r, max(old.Session, last)+1, old.Draining, t.now)
-		t.topics = append(t.topics, sandbox.TopicPlacement)
+		t.topics, t.counts = append(t.topics, sandbox.TopicPlacement), true
 		return t.putNode(out)
 	})
 	if err != nil {
@@ -90,6 +93,10 @@ func (s *Store) RenewLease(ctx context.Context, name string, session uint64) err
 		case n.Session != session:
 			return sandbox.ErrStale("")
 		}
+		if err := t.recovery.Current(ctx); err != nil {
+			return err
+		}
+		t.counts = true
 		_, err = t.stmts.nodeLease.ExecContext(t.ctx, t.now.Add(node.LeaseTime).UnixMicro(), name)
 		return err
 	})

@@ -21,7 +21,7 @@ func (t *tx) checkSession(name string, session uint64, id sandbox.ID) error {
 }
 
 // Work implements sandbox.Observations.
-func (s *Store) Work(ctx context.Context, name string, max int) ([]sandbox.ID, error) {
+func (s *Store) Work(ctx context.Context, name string, max int) (out []sandbox.Task, err error) {
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
@@ -29,8 +29,15 @@ func (s *Store) Work(ctx context.Context, name string, max int) ([]sandbox.ID, e
 	if err != nil {
 		return nil, s.failed("work", err)
 	}
-	out, err := scanIDs(rows)
-	return out, s.failed("work", err)
+	defer rows.Close()
+	for rows.Next() {
+		var t sandbox.Task
+		if err := rows.Scan(&t.ID, &t.Since); err != nil {
+			return nil, s.failed("work", err)
+		}
+		out = append(out, t)
+	}
+	return out, s.failed("work", rows.Err())
 }
 
 // OnNode implements sandbox.Observations. Order: by id.

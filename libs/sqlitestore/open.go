@@ -92,6 +92,9 @@ func (s *Store) start(ctx context.Context, steps []migration) error {
 	if err := s.conn.QueryRowContext(ctx, `SELECT coalesce(max(work_since), 0) FROM osb_sandbox WHERE work_since IS NOT NULL`).Scan(&s.changes); err != nil {
 		return err
 	}
+	if s.recovery, err = readRecovery(ctx, s.stmts.meta); err != nil {
+		return err
+	}
 	if s.reader, err = sql.Open("sqlite", dsn(s.path, "query_only(1)")); err != nil {
 		return err
 	}

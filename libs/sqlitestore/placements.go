@@ -42,8 +42,8 @@ func (s *Store) Usage(ctx context.Context) (out map[string]sandbox.Usage, err er
 // Place implements sandbox.Placements.
 func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
 	return s.update(ctx, "place", p.ID, func(t *tx, r *sandbox.Record) error {
-		if !r.Unplaced() {
-			return sandbox.ErrStale(p.ID)
+		if err := t.mayPlace(ctx, r); err != nil {
+			return err
 		}
 		var short []string
 		for _, c := range p.Candidates {
@@ -67,6 +67,9 @@ func (s *Store) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Reco
 // Lose implements sandbox.Losses.
 func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
 	return s.update(ctx, "lose", l.ID, func(t *tx, r *sandbox.Record) error {
+		if err := t.recovery.MayEnd(ctx); err != nil {
+			return err
+		}
 		n, ok, err := t.node(l.Node)
 		if err != nil {
 			return err
@@ -74,7 +77,7 @@ func (s *Store) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error
 		if ok && !n.StillLost(l.LeaseUntil, t.now) {
 			return sandbox.ErrStale(l.ID)
 		}
-		if err := r.Lose(l, t.now); err != nil {
+		if err := r.Lose(l, t.recovery.Mark.Incarnation, t.now); err != nil {
 			return err
 		}
 		return t.free(l.Node, l.ID, l.Epoch)
@@ -223,7 +226,14 @@ func (t *tx) free(name string, id sandbox.ID, epoch uint64) error {
 
 // FailUnplaced implements sandbox.Placements.
 func (s *Store) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failure) (sandbox.Record, error) {
-	return s.update(ctx, "fail unplaced", id, func(t *tx, r *sandbox.Record) error { return r.FailUnplaced(f, t.now) })
+	return s.update(ctx, "fail unplaced", id, func(t *tx, r *sandbox.Record) error {
+		if r.Unplaced() {
+			if err := t.recovery.MayFail(ctx, r); err != nil {
+				return err
+			}
+		}
+		return r.FailUnplaced(f, t.now)
+	})
 }
 
 func atLeast0(n int) int { return max(n, 0) }

@@ -15,9 +15,10 @@ type writeStatements struct {
 	ports, portLease, portBar, portFree               *sql.Stmt
 	firstExpiry, firstAttention, due, ended, mirrored *sql.Stmt
 	node, nodePut, engine, engineDrop                 *sql.Stmt
-	nodeLease, nodeDrain, meta, metaPut               *sql.Stmt
+	nodeLease, nodeDrain, meta, metaPut, metaSet      *sql.Stmt
 	key, keyPut, keysOver                             *sql.Stmt
-	session, sessionPut, nodeForget, nodeUsed         *sql.Stmt
+	session, sessionPut, nodeForget, nodeUsed, nodes  *sql.Stmt
+	portSeize, workAdd, leasesOver                    *sql.Stmt
 	secretPut, secretDrop                             *sql.Stmt
 }
 
@@ -88,6 +89,13 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 		{&w.secretPut, `INSERT INTO osb_secret (id, sealed) VALUES (?, ?)`},
 		{&w.secretDrop, `DELETE FROM osb_secret WHERE id = ?`},
 		{&w.meta, `SELECT value FROM osb_meta WHERE key = ?`},
+		{&w.nodes, `SELECT ` + nodeColumns + ` FROM osb_node ORDER BY name`},
+		// A port that somebody else has leased stays theirs.
+		{&w.portSeize, `INSERT INTO osb_port (node, port, id, epoch) VALUES (?, ?, ?, ?)
+			ON CONFLICT (node, port) DO UPDATE SET id = excluded.id, epoch = excluded.epoch, until = NULL WHERE osb_port.id IS NULL`},
+		{&w.leasesOver, `UPDATE osb_node SET lease_until = ? WHERE lease_until < ? AND removed = 0`},
+		{&w.workAdd, `UPDATE osb_sandbox SET work_since = ? WHERE id = ?`},
+		{&w.metaSet, `UPDATE osb_meta SET value = ? WHERE key = ?`},
 		{&w.metaPut, `INSERT INTO osb_meta (key, value) VALUES (?, ?)`},
 	}
 	return w, prepare(list, func(text string) (*sql.Stmt, error) { return conn.PrepareContext(ctx, text) })
@@ -105,7 +113,7 @@ func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
 		{&r.unplaced, `SELECT id, version FROM osb_sandbox WHERE unplaced = 1 ORDER BY created_at, id LIMIT ?`},
 		{&r.nextExpiry, `SELECT min(expires_at) FROM osb_sandbox WHERE expires_at IS NOT NULL`},
 		{&r.attention, `SELECT id, version, attention_at FROM osb_sandbox WHERE attention_at IS NOT NULL ORDER BY attention_at, id LIMIT ?`},
-		{&r.work, `SELECT id FROM osb_sandbox WHERE node = ? AND work_since IS NOT NULL ORDER BY work_since LIMIT ?`},
+		{&r.work, `SELECT id, work_since FROM osb_sandbox WHERE node = ? AND work_since IS NOT NULL ORDER BY work_since LIMIT ?`},
 		{&r.onNode, `SELECT id, version FROM osb_sandbox WHERE node = ? ORDER BY id`},
 		{&r.unmirrored, `SELECT id, version FROM osb_sandbox WHERE node = ? AND version > mirrored ORDER BY id LIMIT ?`},
 		{&r.nodes, `SELECT ` + nodeColumns + ` FROM osb_node ORDER BY name`},

@@ -46,6 +46,8 @@ type Store struct {
 	stmts *writeStatements
 	// changes is the highest work_since of all; it belongs to the holder of write.
 	changes int64
+	// recovery is as the file has it; it belongs to the holder of write.
+	recovery sandbox.Recovery
 
 	reader *sql.DB
 	reads  *readStatements
@@ -117,6 +119,8 @@ type tx struct {
 	// saved and forgotten go to the cache with the commit.
 	saved     map[sandbox.ID]*sandbox.Record
 	forgotten []sandbox.ID
+	// counts says that something else was changed that tells how far the store has come.
+	counts bool
 }
 
 // do runs fn in one write transaction. An error of fn takes everything back.
@@ -143,17 +147,20 @@ func (s *Store) transact(ctx context.Context, fn func(t *tx) error) (*tx, error)
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
-	changes := s.changes
+	changes, recovery := s.changes, s.recovery
 	t := &tx{Store: s, now: s.now(), ctx: context.WithoutCancel(ctx), saved: map[sandbox.ID]*sandbox.Record{}}
 	if _, err := s.stmts.begin.ExecContext(t.ctx); err != nil {
 		return nil, err
 	}
 	err := fn(t)
+	if err == nil && (t.counts || len(t.saved)+len(t.forgotten) > 0) {
+		err = t.count()
+	}
 	if err == nil {
 		_, err = s.stmts.commit.ExecContext(t.ctx)
 	}
 	if err != nil {
-		s.changes = changes
+		s.changes, s.recovery = changes, recovery
 		// SQLite has ended the transaction itself after some errors; then there is nothing to take back.
 		_, _ = s.stmts.rollback.ExecContext(t.ctx)
 		// After a failed commit only the file knows what holds.

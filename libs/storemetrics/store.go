@@ -110,8 +110,8 @@ func (s *sandboxes) Purge(ctx context.Context, age time.Duration, max int) (int,
 	return read(ctx, s.observe, "purge", func(ctx context.Context) (int, error) { return s.Store.Purge(ctx, age, max) })
 }
 
-func (s *sandboxes) Work(ctx context.Context, node string, max int) ([]sandbox.ID, error) {
-	return read(ctx, s.observe, "work", func(ctx context.Context) ([]sandbox.ID, error) { return s.Store.Work(ctx, node, max) })
+func (s *sandboxes) Work(ctx context.Context, node string, max int) ([]sandbox.Task, error) {
+	return read(ctx, s.observe, "work", func(ctx context.Context) ([]sandbox.Task, error) { return s.Store.Work(ctx, node, max) })
 }
 
 func (s *sandboxes) OnNode(ctx context.Context, node string) ([]sandbox.Record, error) {
@@ -148,6 +148,30 @@ func (s *sandboxes) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, err
 
 func (s *sandboxes) List(ctx context.Context, q sandbox.Query) (sandbox.Page, error) {
 	return read(ctx, s.observe, "list", func(ctx context.Context) (sandbox.Page, error) { return s.Store.List(ctx, q) })
+}
+
+func (s *sandboxes) Recovery(ctx context.Context) (sandbox.Recovery, error) {
+	return read(ctx, s.observe, "recovery", s.Store.Recovery)
+}
+
+func (s *sandboxes) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error) {
+	return read(ctx, s.observe, "recover", func(ctx context.Context) (sandbox.Recovery, error) { return s.Store.Recover(ctx, c) })
+}
+
+func (s *sandboxes) Sight(ctx context.Context, g sandbox.Sighting) (sandbox.Record, error) {
+	return read(ctx, s.observe, "sight", func(ctx context.Context) (sandbox.Record, error) { return s.Store.Sight(ctx, g) })
+}
+
+func (s *sandboxes) Reported(ctx context.Context, node string, session uint64) (sandbox.Recovery, error) {
+	return read(ctx, s.observe, "reported", func(ctx context.Context) (sandbox.Recovery, error) { return s.Store.Reported(ctx, node, session) })
+}
+
+func (s *sandboxes) Settle(ctx context.Context) (sandbox.Recovery, error) {
+	return read(ctx, s.observe, "settle", s.Store.Settle)
+}
+
+func (s *sandboxes) CallRoll(ctx context.Context) error {
+	return call(ctx, s.observe, "call_roll", s.Store.CallRoll)
 }
 
 func (s *sandboxes) Incarnation(ctx context.Context) (time.Time, error) {

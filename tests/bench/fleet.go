@@ -80,7 +80,8 @@ func (f *fleet) open() error {
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, 30*time.Second)
 	defer cancel()
-	if f.store, err = redisstore.Open(ctx, redisstore.Config{Client: client, Installation: inst.ID(), Fingerprint: inst.Fingerprint()}); err != nil {
+	if f.store, err = redisstore.Open(ctx, redisstore.Config{Client: client, Installation: inst.ID(), Fingerprint: inst.Fingerprint(),
+		Topics: []sandbox.Topic{sandbox.TopicRollCall}}); err != nil {
 		return err
 	}
 	n, err := f.store.Register(ctx, node.Registration{Name: static, EngineID: static, PortMin: 1024, PortMax: 65535})
@@ -97,13 +98,16 @@ func (f *fleet) open() error {
 func (f *fleet) keepLease(ctx context.Context) {
 	tick := time.NewTicker(node.LeaseTime / 3)
 	defer tick.Stop()
+	rollCall, cancel := f.store.Subscribe(sandbox.TopicRollCall)
+	defer cancel()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = f.store.RenewLease(ctx, static, f.session) // the next one may succeed
+		case <-rollCall: // as agents do
 		}
+		_ = f.store.RenewLease(ctx, static, f.session) // the next one may succeed
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/executor/fakeexec"
 	"opensandbox/libs/memstore"
+	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
 )
 
@@ -26,8 +27,43 @@ func BrokenVariants() []Variant {
 		{Name: "an agent that does not mind being cut off", NoCutOff: true},
 		{Name: "an agent that counts from its own start for how long it has been cut off", ForgetLease: true},
 		{Name: "keys that are looked up first and kept later", Store: func(w *world, s *memstore.Store) fullStore { return looseKeys{s, w, map[string]sandbox.ID{}} }},
+		{Name: "a store that went back and is believed", Rollback: true, Store: func(_ *world, s *memstore.Store) fullStore { return believed{s} }},
 	}
 }
+
+// believed never takes in that it has gone back.
+type believed struct{ *memstore.Store }
+
+func (s believed) Recover(ctx context.Context, _ sandbox.Claim) (sandbox.Recovery, error) {
+	return s.Recovery(ctx)
+}
+
+func (s believed) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbox.Record, error) {
+	return s.Store.Place(unmarked(ctx), p)
+}
+
+func (s believed) FailUnplaced(ctx context.Context, id sandbox.ID, f sandbox.Failure) (sandbox.Record, error) {
+	return s.Store.FailUnplaced(unmarked(ctx), id, f)
+}
+
+func (s believed) Lose(ctx context.Context, l sandbox.Loss) (sandbox.Record, error) {
+	return s.Store.Lose(unmarked(ctx), l)
+}
+
+func (s believed) ExpireDue(ctx context.Context, notAfter time.Time, max int) ([]sandbox.ID, error) {
+	return s.Store.ExpireDue(unmarked(ctx), notAfter, max)
+}
+
+func (s believed) Register(ctx context.Context, r node.Registration) (node.Node, error) {
+	return s.Store.Register(unmarked(ctx), r)
+}
+
+func (s believed) RenewLease(ctx context.Context, name string, session uint64) error {
+	return s.Store.RenewLease(unmarked(ctx), name, session)
+}
+
+// unmarked is ctx of a caller that has never seen the store before.
+func unmarked(ctx context.Context) context.Context { return sandbox.WithMark(ctx, sandbox.Mark{}) }
 
 // staleIndex expires by the deadline that a sandbox was made with.
 type staleIndex struct {
@@ -67,16 +103,16 @@ type edgeTriggered struct {
 	seen map[sandbox.ID]uint64
 }
 
-func (s edgeTriggered) Work(ctx context.Context, n string, max int) ([]sandbox.ID, error) {
-	ids, err := s.Store.Work(ctx, n, max)
-	var out []sandbox.ID
-	for _, id := range ids {
-		r, getErr := s.Get(ctx, id)
-		if getErr != nil || s.seen[id] >= r.Intent.Generation {
+func (s edgeTriggered) Work(ctx context.Context, n string, max int) ([]sandbox.Task, error) {
+	tasks, err := s.Store.Work(ctx, n, max)
+	var out []sandbox.Task
+	for _, t := range tasks {
+		r, getErr := s.Get(ctx, t.ID)
+		if getErr != nil || s.seen[t.ID] >= r.Intent.Generation {
 			continue
 		}
-		s.seen[id] = r.Intent.Generation
-		out = append(out, id)
+		s.seen[t.ID] = r.Intent.Generation
+		out = append(out, t)
 	}
 	return out, err
 }
@@ -122,12 +158,16 @@ func (s unfenced) Report(ctx context.Context, rep sandbox.Report) (sandbox.Recor
 	return s.Store.Report(ctx, rep)
 }
 
-// sessionless takes what any start of a node's agent says.
+// sessionless takes what any start of a node's agent says, its renewals of the lease included: nothing ends an agent that has a successor.
 type sessionless struct{ *memstore.Store }
 
 func (s sessionless) Report(ctx context.Context, rep sandbox.Report) (sandbox.Record, error) {
 	rep.Session = present(ctx, s.Store, rep.Node)
 	return s.Store.Report(ctx, rep)
+}
+
+func (s sessionless) RenewLease(ctx context.Context, name string, _ uint64) error {
+	return s.Store.RenewLease(ctx, name, present(ctx, s.Store, name))
 }
 
 func (s sessionless) SwapPort(ctx context.Context, p sandbox.PortSwap) (sandbox.Record, error) {
@@ -169,7 +209,7 @@ func (s lookThenTake) Place(ctx context.Context, p sandbox.PlaceRequest) (sandbo
 	if err != nil {
 		return sandbox.Record{}, err
 	}
-	s.w.current.sleep(s.w.between(0, 20*time.Millisecond), nil)
+	s.w.current.sleep(s.w.between(0, 200*time.Millisecond), nil)
 	for i, c := range p.Candidates {
 		u := used[c.Node]
 		if u.Count < c.MaxSandboxes && sandbox.Lack(u.Reserved.CPU, p.Reserve.CPU, c.Capacity.CPU) < 0 {

@@ -11,6 +11,7 @@ import (
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	scheduler "opensandbox/services/scheduler/app"
 )
 
 // checker looks, after each change of the store or an engine, at what must hold at every moment.
@@ -22,6 +23,8 @@ type checker struct {
 	// looked counts the entries of each engine's history that have been judged.
 	looked map[string]int
 	starts map[executor.Ref]int
+	// back is what is known of the store having gone back.
+	back rollback
 	// startedOn is the node that each incarnation was started on.
 	startedOn map[executor.Ref]string
 	// keys are the records that were made for each idempotency key.
@@ -101,7 +104,7 @@ func (c *checker) record(was, is sandbox.Record) {
 		p.fail("%s ended while it holds amounts", is.ID)
 	}
 	if !was.Gone() && is.Gone() && is.Intent.Reason == sandbox.ReasonExpired {
-		if early := c.promised[is.ID].Sub(p.now); early > 0 {
+		if early := c.promised[is.ID].Sub(p.now); early > 0 && !c.renewalLost(&is) {
 			p.fail("%s expired %v early", is.ID, early)
 		} else {
 			c.late(c.promised[is.ID])
@@ -119,18 +122,43 @@ func (c *checker) late(due time.Time) {
 	}
 	able := c.p.now
 	for _, s := range c.p.schedulers {
-		since := c.p.reachedSince(s)
-		if s.stoppedUntil.After(since) {
-			since = s.stoppedUntil
+		if s.crashed || !c.p.reaches(s) {
+			continue
 		}
-		if !s.crashed && c.p.reaches(s) && since.Before(able) {
-			able = since
+		since := latest(c.p.reachedSince(s), s.stoppedUntil, c.back.settled)
+		if c.p.now.Sub(s.began) <= scheduler.Hearing+5*time.Second { // it may still wait for an agent that answers
+			since = latest(since, earliest(c.answerable(), s.began.Add(scheduler.Hearing)))
+		}
+		able = earliest(able, since)
+	}
+	c.lateness = max(c.lateness, c.p.now.Sub(latest(due, able)))
+}
+
+// answerable returns since when there is an agent that can answer a scheduler; now if there is none.
+func (c *checker) answerable() time.Time {
+	at := c.p.now
+	for _, n := range c.p.nodes {
+		if a := n.agent; !a.crashed && c.p.reaches(a) {
+			at = earliest(at, latest(c.p.reachedSince(a), a.stoppedUntil))
 		}
 	}
-	if able.After(due) {
-		due = able
+	return at
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
 	}
-	c.lateness = max(c.lateness, c.p.now.Sub(due))
+	return a
+}
+
+func latest(a time.Time, more ...time.Time) time.Time {
+	for _, b := range more {
+		if b.After(a) {
+			a = b
+		}
+	}
+	return a
 }
 
 // promise notes how early the deadline may come: by the machine's own time, and no more than a tenth sooner than the clock said when it was
@@ -174,12 +202,12 @@ func (c *checker) happened(n *simNode, e fakeexec.Entry) {
 			c.p.fail("%s/%d was started twice", e.ID, e.Epoch)
 		}
 	case fakeexec.WasKilled:
-		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) {
+		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) && !c.back.doomed[e.Ref] {
 			c.p.fail("%s/%d was killed although it is wanted", e.ID, e.Epoch)
 		}
 	case fakeexec.WasRemoved:
 		// Before Running a container may be made anew, for another port; afterwards it stays as long as its record wants it.
-		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started {
+		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started && !c.back.doomed[e.Ref] {
 			c.p.fail("%s/%d was removed although it is wanted", e.ID, e.Epoch)
 		}
 	}

@@ -23,6 +23,8 @@ type simNode struct {
 	most     int
 	// dead machines never come back.
 	dead bool
+	// memory is what the state directory has; it outlives the agent.
+	memory memory
 	// renewed is when a renewal last took effect in the store.
 	renewed time.Time
 	// disk is the state directory of its agents.
@@ -34,7 +36,7 @@ type simNode struct {
 
 func (p *plane) addNode(i int) {
 	real := fakeexec.New(fmt.Sprintf("engine-%d", i), func() time.Time { return p.now })
-	n := &simNode{name: fmt.Sprintf("node-%d", i), real: real, engine: real, link: &link{}, happened: make(chan struct{}, 1),
+	n := &simNode{name: fmt.Sprintf("node-%d", i), real: real, engine: real, link: &link{}, happened: make(chan struct{}, 1), memory: memory{notes: map[sandbox.ID]agent.Note{}},
 		capacity: sandbox.Resources{CPU: int64(3000 + 1000*p.rng.IntN(4)), Memory: 1 << 30}, most: 4 + p.rng.IntN(5)}
 	if p.variant.Engine != nil {
 		n.engine = p.variant.Engine(real)
@@ -74,7 +76,7 @@ func (p *plane) startAgent(n *simNode) {
 	if p.variant.NoCutOff {
 		cfg.NodeLostAfter = 0
 	}
-	deps := agent.Deps{Store: p.port(), Executor: p.enginePort(n), Token: token, Unseal: unsealed, Clock: func() time.Time { return p.now }, Log: log()}
+	deps := agent.Deps{Store: p.port(), Executor: p.enginePort(n), Token: token, Unseal: unsealed, Memory: &n.memory, Clock: func() time.Time { return p.now }, Log: log()}
 	if p.variant.ForgetLease {
 		n.disk.Renewed = time.Time{}
 	}
@@ -95,6 +97,8 @@ func (p *plane) startAgent(n *simNode) {
 		p.spawn(proc, "events", a.events)
 		p.spawn(proc, "lease", a.lease)
 		p.spawn(proc, "cut off", a.cutOff)
+		p.spawn(proc, "recovery", a.recover)
+		p.spawn(proc, "mirror", a.mirror)
 		a.read(t)
 	})
 }
@@ -141,10 +145,10 @@ func (a *agentLoops) read(t *thread) {
 	hint, cancel := a.p.store.Subscribe(sandbox.WorkTopic(a.n.name))
 	defer cancel()
 	for {
-		if ids, err := a.p.port().Work(background(), a.n.name, 100); err == nil {
-			for _, id := range ids {
-				if _, waits := a.queue[id]; !waits {
-					a.put(id, a.p.now)
+		if tasks, err := a.p.port().Work(background(), a.n.name, 100); err == nil {
+			for _, w := range tasks {
+				if _, waits := a.queue[w.ID]; !waits {
+					a.put(w.ID, a.p.now)
 				}
 			}
 		}
@@ -260,10 +264,12 @@ func (a *agentLoops) events(t *thread) {
 }
 
 func (a *agentLoops) lease(t *thread) {
+	rollCall, cancel := a.p.store.Subscribe(sandbox.TopicRollCall)
+	defer cancel()
 	for {
-		t.sleep(5*time.Second, nil)
+		t.sleep(5*time.Second, rollCall)
 		sent := a.p.now
-		err := a.p.port().RenewLease(background(), a.n.name, a.s.Session())
+		err := a.s.Renew(background(), a.p.port())
 		switch {
 		case err == nil:
 			if a.p.now.Sub(a.proc.renewed) >= cutOffAfter {

@@ -30,6 +30,8 @@ const (
 	// maxQuiet bounds the simulated time after the last fault in which everything must have ended.
 	maxQuiet = 30 * time.Minute
 	maxSteps = 400_000
+	// goBack is in how many runs the store goes back once.
+	goBack = 8
 )
 
 // Run simulates one schedule.
@@ -48,8 +50,13 @@ func Run(seed uint64, v Variant) Result {
 		p.disturb(t, 2+p.rng.IntN(8))
 		working--
 	})
-	if v.Rollback {
-		p.spawn(&process{name: "backup"}, "restore", p.rollBack)
+	if p.oneIn(goBack) || v.Rollback {
+		working++
+		p.spawn(&process{name: "backup"}, "restore", func(t *thread) {
+			p.rollBack(t)
+			t.sleep(2*time.Minute, nil) // who is to clean up must know what there is
+			working--
+		})
 	}
 	p.until(func() bool { return working == 0 }, time.Hour)
 	p.calm()
@@ -84,9 +91,10 @@ func (p *plane) until(done func() bool, limit time.Duration) {
 // rollBack brings the state of the store back that it had a while ago, as a restored backup or a failover to a late replica does.
 func (p *plane) rollBack(t *thread) {
 	t.sleep(p.between(2*time.Second, 15*time.Second), nil)
-	backup := p.real.Snapshot()
+	backup, at := p.real.Snapshot(), p.now
 	t.sleep(p.between(100*time.Millisecond, 10*time.Second), nil)
 	p.say("chaos", "the store goes back to what it was")
+	p.check.rollingBack(p.now.Sub(at))
 	p.real.Restore(backup)
 	p.check.rolledBack()
 }
@@ -113,5 +121,9 @@ func (p *plane) report() error {
 	if p.failure == nil {
 		return nil
 	}
-	return fmt.Errorf("%w\nreplay: go test -C tests ./simulation -run TestSchedules -seed %d -v\n%s", p.failure, p.seed, strings.Join(p.trace[max(0, len(p.trace)-traceLines):], "\n"))
+	how := ""
+	if p.variant.Rollback {
+		how = " -rollback"
+	}
+	return fmt.Errorf("%w\nreplay: go test -C tests ./simulation -run TestSchedules -seed %d%s -v\n%s", p.failure, p.seed, how, strings.Join(p.trace[max(0, len(p.trace)-traceLines):], "\n"))
 }

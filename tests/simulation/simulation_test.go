@@ -18,9 +18,9 @@ import (
 var (
 	schedules = flag.Int("schedules", 5000, "how many schedules to simulate")
 	from      = flag.Uint64("from", 1, "the first seed")
-	trace     = flag.Bool("trace", false, "print all that happens in the one schedule")
+	trace     = flag.Bool("everything", false, "print all that happens in the one schedule")
 	seed      = flag.Uint64("seed", 0, "simulate this one schedule only")
-	rollback  = flag.Bool("rollback", false, "bring an earlier state of the store back once in each schedule, and count what breaks")
+	goesBack  = flag.Bool("rollback", false, "bring an earlier state of the store back once in each schedule, and count what breaks")
 )
 
 func TestMain(m *testing.M) {
@@ -56,12 +56,12 @@ func each(from, to uint64, do func(seed uint64) bool) {
 }
 
 func TestSchedules(t *testing.T) {
-	if *rollback && *seed == 0 {
+	if *goesBack && *seed == 0 {
 		countBroken(t, Variant{Rollback: true})
 		return
 	}
 	if *seed != 0 {
-		r := Run(*seed, Variant{Trace: *trace, Rollback: *rollback})
+		r := Run(*seed, Variant{Trace: *trace, Rollback: *goesBack})
 		for _, line := range r.Trace {
 			t.Log(line)
 		}
@@ -97,6 +97,19 @@ func TestSchedules(t *testing.T) {
 	t.Logf("%d schedules: %d sandboxes, %d crashes, %d lost with their node, %d placed again, %d steps, latest decision %v after its deadline, in %v",
 		*schedules, total.Sandboxes, total.Crashes, total.Lost, total.Replaced, total.Steps, worst, time.Since(began).Round(time.Second))
 }
+
+// TestStoreGoesBack brings an earlier state of the store back in each schedule.
+func TestStoreGoesBack(t *testing.T) {
+	each(1, 1+rollbacks, func(s uint64) bool {
+		if r := Run(s, Variant{Rollback: true}); r.Err != nil {
+			t.Errorf("seed %d: %v", s, r.Err)
+		}
+		return !t.Failed()
+	})
+}
+
+// rollbacks is the number of schedules in which the store goes back.
+const rollbacks = 500
 
 // particular is what differs between two failures of one kind.
 var particular = regexp.MustCompile(`[a-z]+-\d[-\d/]*|[\d.]+(h|m|s|ms|µs)\b|\d+`)

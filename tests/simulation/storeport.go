@@ -178,8 +178,8 @@ func (p storePort) Purge(ctx context.Context, age time.Duration, max int) (int, 
 	return peek(p, func() (int, error) { return p.s.Purge(ctx, age, max) })
 }
 
-func (p storePort) Work(ctx context.Context, n string, max int) ([]sandbox.ID, error) {
-	return read(p, func() ([]sandbox.ID, error) { return p.s.Work(ctx, n, max) })
+func (p storePort) Work(ctx context.Context, n string, max int) ([]sandbox.Task, error) {
+	return read(p, func() ([]sandbox.Task, error) { return p.s.Work(ctx, n, max) })
 }
 
 func (p storePort) OnNode(ctx context.Context, n string) ([]sandbox.Record, error) {
@@ -220,6 +220,45 @@ func (p storePort) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, erro
 
 func (p storePort) List(ctx context.Context, q sandbox.Query) (sandbox.Page, error) {
 	return read(p, func() (sandbox.Page, error) { return p.s.List(ctx, q) })
+}
+
+func (p storePort) Recovery(ctx context.Context) (sandbox.Recovery, error) {
+	return read(p, func() (sandbox.Recovery, error) { return p.s.Recovery(ctx) })
+}
+
+func (p storePort) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error) {
+	return write(p, "Recover", func() (sandbox.Recovery, error) { return p.s.Recover(ctx, c) })
+}
+
+func (p storePort) Sight(ctx context.Context, s sandbox.Sighting) (sandbox.Record, error) {
+	return write(p, "Sight", func() (sandbox.Record, error) {
+		r, err := p.s.Sight(ctx, s)
+		if err == nil {
+			p.check.sighted(s.ID)
+		}
+		return r, err
+	})
+}
+
+func (p storePort) Reported(ctx context.Context, name string, session uint64) (sandbox.Recovery, error) {
+	return write(p, "Reported", func() (sandbox.Recovery, error) {
+		r, err := p.s.Reported(ctx, name, session)
+		if err == nil {
+			p.check.reported(name)
+		}
+		return r, err
+	})
+}
+
+func (p storePort) Settle(ctx context.Context) (sandbox.Recovery, error) {
+	return write(p, "Settle", func() (sandbox.Recovery, error) {
+		p.check.settling()
+		return p.s.Settle(ctx)
+	})
+}
+
+func (p storePort) CallRoll(ctx context.Context) error {
+	return do(p, "CallRoll", func() error { return p.s.CallRoll(ctx) })
 }
 
 func (p storePort) Incarnation(ctx context.Context) (time.Time, error) {

@@ -229,7 +229,7 @@ func (e *Engine) Create(_ context.Context, p executor.Plan) error {
 	}
 	p.Ports = maps.Clone(p.Ports)
 	b := &box{plan: p, behave: Behave(p.Entrypoint), in: executor.Instance{
-		Ref: p.Ref, CreatedAt: p.CreatedAt, Deadline: p.Deadline, Phase: executor.Created, Image: p.Image, Limits: p.Limits, Published: p.Ports}}
+		Ref: p.Ref, Tenant: p.Tenant, CreatedAt: p.CreatedAt, Deadline: p.Deadline, Phase: executor.Created, Image: p.Image, Limits: p.Limits, Published: p.Ports}}
 	e.boxes[p.ID] = b
 	e.note(p.Ref, WasCreated)
 	return nil

@@ -1,7 +1,7 @@
 -- Moves a deadline in one round trip. It does only what is plain; for all else it answers {'slow'} with nothing changed, and the
 -- caller finds out by reading what is in the way.
 -- KEYS: record, counter, deadlines. ARGV: id, the new deadline (µs), the time ('' for the server's, else µs), start of the mirror keys,
--- channel, schema, tenant ('*' for any).
+-- channel for the deadlines, schema, tenant ('*' for any).
 local have = redis.call('HMGET', KEYS[1], 'v', 'f', 'n', 'x', 'z', 't', 'b', 'a', 'p', 'c')
 local version = have[1]
 if not version or have[2] ~= '' or have[5] ~= ARGV[6] then return {'slow'} end
@@ -25,6 +25,6 @@ if have[4] ~= ARGV[2] then
   redis.call('HSET', KEYS[1], 'x', ARGV[2], 'v', version)
   redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
   if have[3] ~= '' then redis.call('ZADD', ARGV[4] .. have[3], 0, ARGV[1]) end
-  if earliest then redis.call('PUBLISH', ARGV[5], 'deadline') end
+  if earliest then redis.call('PUBLISH', ARGV[5], '') end
 end
 return {'ok', {have[7], ARGV[2], have[8], version, have[9], have[5], have[10]}}

@@ -3,14 +3,16 @@
 -- KEYS[1] is the record (any key of the cell when no record is written), KEYS[2] the counter, KEYS[3] the deadlines, KEYS[4] the
 -- attention times; the rest are named by number in ARGV.
 -- ARGV, in this order:
---   version      the version that the writer has read, or '-' for no record
+--   version      the version that the writer has read, '0' for a record that must not exist yet, or '-' for no record
 --   name         of the call, '' for none: when the client sends a call anew because its answer was lost, it finds what it did itself
---   guards       count, then (key, field, value) each: the field of the hash must have this value, '' meaning that it is missing
+--   guards       count, then (key, field, value) each: the field of the hash must have this value, '' meaning that it is missing, '>n' a number
+--                of n or more
 --   room         '0', or '1' and what room() reads
 --   record       body, deadline, accepted, flags, node, ports and schema, unless version is '-'
 --   deadline, attention   the new times if they are earlier than the record's own were, else ''
 --   operations   count, then each with its arguments
---   channel, topics       where hints go, and which; '' for none
+--   deadline     the channel for hints about deadlines
+--   hints        count, then (channel, message) each
 -- Answers {'ok', ports}, or {reason, …} with nothing changed. Amounts and times are compared as numbers and never written as such:
 -- Lua would round them. Only versions are, by %.0f, which is exact below 2^53.
 local at = 0
@@ -20,15 +22,19 @@ local function key() return KEYS[tonumber(arg())] end
 local version, name = arg(), arg()
 if version ~= '-' then
   local present = redis.call('HMGET', KEYS[1], 'v', 'w', 'p')
-  if not present[1] then return {'missing'} end
-  if present[1] ~= version then
+  if not present[1] and version ~= '0' then return {'missing'} end
+  if (present[1] or '0') ~= version then
     if present[2] == name then return {'ok', present[3]} end
     return {'moved'}
   end
 end
 for _ = 1, tonumber(arg()) do
   local k, field, want = key(), arg(), arg()
-  if (redis.call('HGET', k, field) or '') ~= want then
+  local have = redis.call('HGET', k, field) or ''
+  local least = string.match(want, '^>(%d+)$')
+  local holds = have == want
+  if least then holds = tonumber(have ~= '' and have or '0') >= tonumber(least) end
+  if not holds then
     if version == '-' and name ~= '' and redis.call('HGET', KEYS[2], 'by') == name then return {'ok', ''} end
     return {'guard', field}
   end
@@ -143,6 +149,24 @@ local operations = {
       redis.call('HSET', holds, holder, cpu .. ' ' .. memory .. ' ' .. table.concat(numbers, ','))
     end
   end,
+  -- raise brings a number up to another.
+  raise = function()
+    local k, field, to = key(), arg(), arg()
+    if tonumber(redis.call('HGET', k, field) or '0') < tonumber(to) then redis.call('HSET', k, field, to) end
+  end,
+  -- seize notes what a holder has without having asked. A port that somebody else has leased stays theirs.
+  seize = function()
+    local used, holds, leases, holder, cpu, memory, wanted = key(), key(), key(), arg(), arg(), arg(), arg()
+    if redis.call('HEXISTS', holds, holder) == 1 then return end
+    local numbers = {}
+    for port in string.gmatch(wanted, '%d+') do
+      if redis.call('HSETNX', leases, port, holder) == 1 or redis.call('HGET', leases, port) == holder then numbers[#numbers + 1] = port end
+    end
+    redis.call('HSET', holds, holder, cpu .. ' ' .. memory .. ' ' .. table.concat(numbers, ','))
+    redis.call('HINCRBY', used, 'count', 1)
+    redis.call('HINCRBY', used, 'cpu', cpu)
+    redis.call('HINCRBY', used, 'memory', memory)
+  end,
   free = function()
     local used, holds, leases, holder = key(), key(), key(), arg()
     local cpu, memory, held = string.match(redis.call('HGET', holds, holder) or '', '^(%d+) (%d+) (.*)$')
@@ -158,7 +182,7 @@ local operations = {
 }
 for _ = 1, tonumber(arg()) do operations[arg()]() end
 
-local channel, topics = arg(), arg()
-if earlier then topics = topics .. (topics ~= '' and '\n' or '') .. 'deadline' end
-if topics ~= '' then redis.call('PUBLISH', channel, topics) end
+local deadline = arg()
+if earlier then redis.call('PUBLISH', deadline, '') end
+for _ = 1, tonumber(arg()) do redis.call('PUBLISH', arg(), arg()) end
 return {'ok', ports or ''}

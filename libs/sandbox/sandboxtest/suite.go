@@ -64,6 +64,7 @@ func TestStore(t *testing.T, open func(t *testing.T, clock func() time.Time) Sto
 		{"Work", workTests}, {"Reports", reportTests}, {"Cleaned", cleanedTests}, {"Mirror", mirrorTests}, {"Queries", queryTests},
 		{"List", listTests}, {"Hints", hintTests}, {"Concurrency", concurrencyTests}, {"Keys", keyTests}, {"Losses", lossTests},
 		{"Origin", originTests}, {"Usage", usageTests}, {"Counts", countTests}, {"Secrets", secretTests},
+		{"Recovery", recoveryTests}, {"Sightings", sightingTests},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {

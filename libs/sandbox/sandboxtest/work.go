@@ -22,7 +22,15 @@ func (e *env) work(what, name string, max int, want ...sandbox.ID) {
 	e.Helper()
 	got, err := e.Work(e.ctx(), name, max)
 	e.ok(err)
-	e.equal(what, got, want)
+	var order []sandbox.ID
+	last := uint64(0)
+	for _, t := range got {
+		if t.Since <= last {
+			e.Errorf("%s: %s is since %d, after one since %d", what, t.ID, t.Since, last)
+		}
+		order, last = append(order, t.ID), t.Since
+	}
+	e.equal(what, order, want)
 }
 
 func testWorkOrder(e *env) {

@@ -22,12 +22,14 @@ import (
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/steploop"
 	"opensandbox/libs/telemetry"
+	"opensandbox/libs/wakeup"
 	"opensandbox/services/runtime-agent/internal/beat"
 	"opensandbox/services/runtime-agent/internal/converge"
 	"opensandbox/services/runtime-agent/internal/enginewatch"
 	"opensandbox/services/runtime-agent/internal/history"
 	"opensandbox/services/runtime-agent/internal/inventory"
 	"opensandbox/services/runtime-agent/internal/mirror"
+	"opensandbox/services/runtime-agent/internal/recovery"
 	"opensandbox/services/runtime-agent/internal/worker"
 )
 
@@ -62,6 +64,7 @@ type Store interface {
 	sandbox.Observations
 	sandbox.Secrets
 	sandbox.Queries
+	sandbox.Recoveries
 	sandbox.Hints
 	node.Registry
 }
@@ -78,6 +81,8 @@ type Deps struct {
 	// Registry takes the metrics, and Tracers the spans; nil: there are none.
 	Registry prometheus.Registerer
 	Tracers  trace.TracerProvider
+	// Memory is what the node remembers of the store by itself; nil: the state directory.
+	Memory Memory
 	// Clock is what the age of the lease is measured by; nil takes the time since boot.
 	Clock func() time.Time
 	// Boot returns which start of the machine this is, and the time since then, suspension included; nil asks the kernel.
@@ -103,6 +108,7 @@ type Agent struct {
 	worker    *worker.Worker
 	watch     *enginewatch.Watch
 	mirror    *mirror.Mirror
+	recovery  *recovery.Guard
 	inventory *inventory.Inventory
 	history   history.History
 }
@@ -154,20 +160,29 @@ func (a *Agent) start(ctx context.Context) error {
 		return fmt.Errorf("ask the container engine what it has: %w", err)
 	}
 	a.takeUp(ctx)
+	if a.deps.Memory == nil {
+		a.deps.Memory = disk{a.cfg.StateDir}
+	}
+	a.recovery = recovery.New(recovery.Config{Node: a.cfg.Node, RetainFailed: a.cfg.RetainFailed, Clock: a.clock, Log: a.deps.Log}, a.deps.Store, a.engine, a.deps.Memory)
 	if a.node, err = a.keepRegistering(ctx, facts); err != nil {
 		return err
+	}
+	a.recovery.Registered(a.node.Session)
+	if _, err := a.recovery.Step(ctx); err != nil {
+		a.deps.Log.WarnContext(ctx, "cannot tell the store what this node has; trying on", "error", err) // until then nothing of it is touched
 	}
 	if _, err := a.note.Step(ctx); err != nil {
 		a.deps.Log.WarnContext(ctx, "cannot note the renewal of the lease", "error", err)
 	}
-	if a.mirror, err = mirror.Open(filepath.Join(a.cfg.StateDir, "mirror"), a.cfg.Node, a.deps.Store); err != nil {
+	if a.mirror, err = mirror.Open(mirrorDir(a.cfg.StateDir), a.cfg.Node, a.deps.Store, a.recovery.Settled); err != nil {
 		return err
 	}
 	cfg := convergeConfig(a.cfg, a.deps, a.node.Session)
 	cfg.Lease, cfg.Clock = a.lease, a.clock
+	news := &wakeup.Hub{}
 	deps := converge.Deps{
-		Store: a.deps.Store, Executor: a.engine, Gate: metrics.Gate(converge.NewTurns(a.cfg.Concurrency)), GiveUp: worker.GiveUp(a.deps.Store),
-		Cleaned: a.unmirror, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work),
+		Store: a.deps.Store, Executor: a.engine, Gate: metrics.Gate(converge.NewTurns(a.cfg.Concurrency)), GiveUp: worker.GiveUp(a.deps.Store, news),
+		Cleaned: a.unmirror, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work), Recovery: a.recovery,
 	}
 	deps.Stopped = func(refs []executor.Ref) error { return noteStopped(a.cfg.StateDir, refs) }
 	if deps.WasStopped, err = wasStopped(a.cfg.StateDir); err != nil {
@@ -178,7 +193,7 @@ func (a *Agent) start(ctx context.Context) error {
 		deps.Pulled = a.inventory.Pulled
 	}
 	a.conv = converge.New(cfg, deps)
-	a.worker = worker.New(a.cfg.Node, a.conv, a.deps.Store, metrics, a.deps.Log)
+	a.worker = worker.New(a.cfg.Node, a.conv, a.deps.Store, metrics, news, a.deps.Log)
 	watcher, _ := executor.As[executor.Watcher](a.engine)
 	a.watch = enginewatch.New(watcher, a.worker, a.conv, converge.NewComparer(a.conv), &a.history, a.deps.Log)
 	return nil
@@ -202,7 +217,7 @@ func sideBySide(n int, do func(i int)) {
 	all.Wait()
 }
 
-// unmirror takes a sandbox of which nothing is left out of the mirror. A file that stays is found at the next start.
+// unmirror takes a sandbox of which nothing is left out of the mirror. An entry that stays is found at the next start.
 func (a *Agent) unmirror(id sandbox.ID) {
 	if err := a.mirror.Remove(id); err != nil {
 		a.deps.Log.Warn("cannot remove from the mirror", "sandbox", id, "error", err)
@@ -249,6 +264,7 @@ func (a *Agent) Parts() []Part {
 		{"agent note", note.Run},
 		{"agent cut-off", guard.Run},
 		{"agent mirror", mirrored.Run},
+		{"agent recovery", a.keepMark},
 		{"agent worker", a.worker.Run},
 		{"agent compare", compare.Run},
 		{"agent engine watch", a.watch.Run},
@@ -260,9 +276,20 @@ func (a *Agent) Parts() []Part {
 	return parts
 }
 
+// keepMark watches how far the store has come, and notes it on the disk.
+func (a *Agent) keepMark(ctx context.Context) error {
+	err := steploop.Loop{Name: "recovery", Step: a.recovery.Step, MaxSleep: recovery.Every, Backoff: recovery.Every, Log: a.deps.Log}.Run(ctx)
+	a.recovery.Close(context.WithoutCancel(ctx))
+	return err
+}
+
 // keepLease renews the lease until ctx ends, or until the node is not this process's any more.
 func (a *Agent) keepLease(ctx context.Context) error {
-	b := beat.Beat{Registry: a.deps.Store, Node: a.node.Name, Session: a.node.Session, Lease: a.lease, Clock: a.clock, Log: a.deps.Log}
+	rollCall, cancel := a.deps.Store.Subscribe(sandbox.TopicRollCall)
+	defer cancel()
+	b := beat.Beat{
+		Registry: guardedRegistry{a.deps.Store, a.recovery}, Node: a.node.Name, Session: a.node.Session, Lease: a.lease, RollCall: rollCall, Clock: a.clock, Log: a.deps.Log,
+	}
 	if err := b.Run(ctx); err != nil {
 		return a.dismissed(ctx, err)
 	}
@@ -271,6 +298,10 @@ func (a *Agent) keepLease(ctx context.Context) error {
 
 // Close gives the state directory back. The parts must have ended.
 func (a *Agent) Close() {
+	if a.mirror != nil {
+		_ = a.mirror.Close() // every line of it is written at once
+		a.mirror = nil
+	}
 	if a.lock != nil {
 		_ = a.lock.Close() // the lock goes with the descriptor
 		a.lock = nil

@@ -50,7 +50,7 @@ func (f *flaky) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error) 
 	return f.Store.Get(ctx, id)
 }
 
-func (f *flaky) Work(ctx context.Context, n string, max int) ([]sandbox.ID, error) {
+func (f *flaky) Work(ctx context.Context, n string, max int) ([]sandbox.Task, error) {
 	if err := f.fail(); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/services/runtime-agent/internal/recovery"
 )
 
 // registered is what the state directory keeps of the last registration that was made from it.
@@ -27,6 +28,10 @@ const registeredFile = "registered.json"
 
 // register gives this process the node, or says what stands in the way and what to do about it.
 func (a *Agent) register(ctx context.Context, facts executor.Facts) (node.Node, error) {
+	// Before anything else is read or written by this node: a store that has gone back must not be believed.
+	if _, err := a.recovery.Look(ctx); err != nil {
+		return node.Node{}, err
+	}
 	all, err := a.deps.Store.Nodes(ctx)
 	if err != nil {
 		return node.Node{}, fmt.Errorf("read the nodes: %w", err)
@@ -36,7 +41,16 @@ func (a *Agent) register(ctx context.Context, facts executor.Facts) (node.Node, 
 	}
 	r := registration(a.cfg, a.engineID, facts)
 	r.TakeOver = a.mayTakeOver(all)
-	n, err := a.deps.Store.Register(ctx, r)
+	if last, err := a.last(); err == nil && last.Node == a.cfg.Node {
+		r.After = last.Session // a store that was lost would give it again
+		i := slices.IndexFunc(all, func(n node.Node) bool { return n.Name == a.cfg.Node })
+		if i >= 0 && all[i].Session < last.Session {
+			if err := a.recovery.Contradicted(ctx, "it knows an earlier session of this node"); err != nil {
+				return node.Node{}, err
+			}
+		}
+	}
+	n, err := guardedRegistry{a.deps.Store, a.recovery}.Register(ctx, r)
 	if fault.CodeOf(err) == node.CodeTaken {
 		return n, a.taken(all, err)
 	}
@@ -128,6 +142,9 @@ func (a *Agent) dismissed(ctx context.Context, cause error) error {
 	if !sandbox.IsStale(cause) {
 		return fmt.Errorf("%w; it was removed and forgotten, or the store was lost. Start the agent again to register the node anew", cause)
 	}
+	if a.recovery.WentBack(ctx) {
+		return fmt.Errorf("the store has gone back to an older state, and knows an earlier session of node %q; start the agent again to report to it: %w", a.cfg.Node, cause)
+	}
 	all, err := a.deps.Store.Nodes(ctx)
 	if err != nil {
 		return errors.Join(cause, err)
@@ -150,4 +167,24 @@ func (a *Agent) dismissed(ctx context.Context, cause error) error {
 	}
 	return fmt.Errorf("node %q was removed or given another container engine; the sandboxes that ran here were stopped. "+
 		"Start the agent again to make it an ordinary node: %w", a.cfg.Node, cause)
+}
+
+// guardedRegistry registers and renews only with a store that is not behind what the agent has seen of it.
+type guardedRegistry struct {
+	node.Registry
+	guard *recovery.Guard
+}
+
+// Register implements node.Registry.
+func (g guardedRegistry) Register(ctx context.Context, r node.Registration) (n node.Node, err error) {
+	err = g.guard.Guarded(ctx, func(ctx context.Context) (err error) {
+		n, err = g.Registry.Register(ctx, r)
+		return err
+	})
+	return n, err
+}
+
+// RenewLease implements node.Registry.
+func (g guardedRegistry) RenewLease(ctx context.Context, name string, session uint64) error {
+	return g.guard.Guarded(ctx, func(ctx context.Context) error { return g.Registry.RenewLease(ctx, name, session) })
 }

@@ -8,6 +8,7 @@ import (
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
 	"opensandbox/services/runtime-agent/internal/converge"
+	"opensandbox/services/runtime-agent/internal/recovery"
 )
 
 // Disk is what a simulated state directory keeps from one start of the agent to the next.
@@ -25,11 +26,12 @@ type Stepper struct {
 	node    node.Node
 	lease   *converge.Lease
 	disk    *Disk
+	guard   *recovery.Guard
 }
 
 // NewStepper registers the node and returns its Stepper. ReadyTimeout must be set. Whatever runs the simulator knows that an earlier start of
 // the same node is dead. The lease counts by d.Clock, from the last renewal that disk knows of; before anything else, everything is stopped if
-// that was too long ago. A simulator whose store is away is to call NewStepper again, about once a second.
+// that was too long ago. A simulator whose store is away is to call NewStepper again, about once a second. d.Memory must be set.
 func NewStepper(ctx context.Context, cfg Config, d Deps, disk *Disk) (*Stepper, error) {
 	c := convergeConfig(cfg, d, 0)
 	c.Lease, c.Clock = converge.NewLease(cfg.NodeLostAfter, disk.Renewed), d.Clock
@@ -47,15 +49,23 @@ func NewStepper(ctx context.Context, cfg Config, d Deps, disk *Disk) (*Stepper, 
 		return nil, err
 	}
 	sent := d.Clock()
+	guard := recovery.New(recovery.Config{Node: cfg.Node, RetainFailed: cfg.RetainFailed, Clock: d.Clock, Log: d.Log}, d.Store, d.Executor, d.Memory)
+	if _, err := guard.Look(ctx); err != nil {
+		return nil, err
+	}
 	r := registration(cfg, engine, facts)
 	r.TakeOver = true
-	n, err := d.Store.Register(ctx, r)
+	n, err := guardedRegistry{d.Store, guard}.Register(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	c.Session = n.Session
-	conv := converge.New(c, converge.Deps{Store: d.Store, Executor: d.Executor, Stopped: stopped, WasStopped: disk.Stopped})
-	s := &Stepper{conv: conv, compare: converge.NewComparer(conv), node: n, lease: c.Lease, disk: disk}
+	guard.Registered(n.Session)
+	if _, err := guard.Step(ctx); err != nil {
+		return nil, err
+	}
+	conv := converge.New(c, converge.Deps{Store: d.Store, Executor: d.Executor, Stopped: stopped, WasStopped: disk.Stopped, Recovery: guard})
+	s := &Stepper{conv: conv, compare: converge.NewComparer(conv), node: n, lease: c.Lease, disk: disk, guard: guard}
 	s.Renewed(sent)
 	return s, nil
 }
@@ -66,8 +76,22 @@ func (s *Stepper) Renewed(sent time.Time) {
 	s.disk.Renewed = s.lease.Sent()
 }
 
+// Renew renews the lease of the node; it must be called a few times within each, and after a hint to sandbox.TopicRollCall.
+func (s *Stepper) Renew(ctx context.Context, registry node.Registry) error {
+	return guardedRegistry{registry, s.guard}.RenewLease(ctx, s.node.Name, s.node.Session)
+}
+
 // CutOff stops everything if the node is cut off at now, and does nothing else. It is to be called about once a second.
 func (s *Stepper) CutOff(ctx context.Context, now time.Time) error { return s.conv.CutOff(ctx, now) }
+
+// Recover looks whether the store has gone back, and tells it what the node has if it waits for that. It must be called every second.
+func (s *Stepper) Recover(ctx context.Context) error {
+	_, err := s.guard.Step(ctx)
+	return err
+}
+
+// Settled reports whether what the store said before the call may replace what the node remembers.
+func (s *Stepper) Settled(ctx context.Context) (bool, error) { return s.guard.Settled(ctx) }
 
 // Session returns the session of this start.
 func (s *Stepper) Session() uint64 { return s.node.Session }

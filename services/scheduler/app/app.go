@@ -49,6 +49,7 @@ type Store interface {
 	sandbox.Losses
 	sandbox.Deadlines
 	sandbox.Queries
+	sandbox.Recoveries
 	sandbox.Hints
 	OnNode(ctx context.Context, node string) ([]sandbox.Record, error)
 	Nodes(ctx context.Context) ([]node.Node, error)

@@ -15,6 +15,7 @@ import (
 	"opensandbox/libs/installation"
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/redisstore"
+	"opensandbox/libs/sandbox"
 	agent "opensandbox/services/runtime-agent/app"
 )
 
@@ -42,7 +43,8 @@ func run() error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := redisstore.Open(ctx, redisstore.Config{Client: client, Installation: inst.ID(), Fingerprint: inst.Fingerprint(), Log: log})
+	store, err := redisstore.Open(ctx, redisstore.Config{Client: client, Installation: inst.ID(), Fingerprint: inst.Fingerprint(),
+		Topics: []sandbox.Topic{sandbox.WorkTopic(*name), sandbox.TopicRollCall}, Log: log})
 	if err != nil {
 		return err
 	}

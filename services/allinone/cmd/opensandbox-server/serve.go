@@ -68,7 +68,8 @@ func openStore(ctx context.Context, p *process.Process, engine agent.Docker) (co
 		var store *redisstore.Store
 		cfg := agent.Config{Node: s.Agent.Node, StateDir: s.Agent.StateDir, NodeLostAfter: nodeLostAfter(s)}
 		err := agent.WhileAway(ctx, cfg, agent.Deps{Executor: engine, Log: p.Log}, func(ctx context.Context) (err error) {
-			store, err = p.OpenRedis(ctx)
+			store, err = p.OpenRedis(ctx, sandbox.RecordTopic(""), sandbox.TopicPlacement, sandbox.TopicDeadline, sandbox.TopicRollCall,
+				sandbox.WorkTopic(s.Agent.Node))
 			return err
 		})
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"opensandbox/libs/agentrpc"
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/process"
+	"opensandbox/libs/sandbox"
 	"opensandbox/libs/settings"
 	"opensandbox/services/api/app"
 )
@@ -24,7 +25,7 @@ func serve(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	defer p.Close(ctx)
-	redis, err := p.OpenRedis(ctx)
+	redis, err := p.OpenRedis(ctx, sandbox.RecordTopic(""))
 	if err != nil {
 		return err
 	}

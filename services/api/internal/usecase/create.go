@@ -34,13 +34,14 @@ func (r Replayed) Unwrap() error { return r.err }
 // Wire codes of failed creates, those of OpenSandbox 1.1.1. Unknown images and entry points are the caller's mistake here, so they
 // are 400 and not 500.
 const (
-	codeImagePull  = "DOCKER::SANDBOX_IMAGE_PULL_FAILED"
-	codeStart      = "DOCKER::SANDBOX_START_FAILED"
-	codeEntrypoint = "DOCKER::INVALID_ENTRYPOINT"
-	codeExecd      = "DOCKER::SANDBOX_EXECD_START_FAILED"
-	codeEngine     = "DOCKER::ENGINE_UNAVAILABLE"
-	codeNoCapacity = "SANDBOX::NO_CAPACITY"
-	codeNodeLost   = "SANDBOX::NODE_LOST"
+	codeImagePull      = "DOCKER::SANDBOX_IMAGE_PULL_FAILED"
+	codeStart          = "DOCKER::SANDBOX_START_FAILED"
+	codeEntrypoint     = "DOCKER::INVALID_ENTRYPOINT"
+	codeExecd          = "DOCKER::SANDBOX_EXECD_START_FAILED"
+	codeEngine         = "DOCKER::ENGINE_UNAVAILABLE"
+	codeNoCapacity     = "SANDBOX::NO_CAPACITY"
+	codeStoreRecovered = "SANDBOX::STORE_RECOVERED"
+	codeNodeLost       = "SANDBOX::NODE_LOST"
 	// codeHostNetwork is ours: sandboxes use the network of the node, and another one has it.
 	codeHostNetwork = "SANDBOX::HOST_NETWORK_IN_USE"
 )
@@ -174,6 +175,8 @@ func createFault(o sandbox.Observed) *fault.Error {
 		return fault.New(fault.Unavailable, o.Message).WithCode(codeNoCapacity).RetryAfter(5 * time.Second)
 	case sandbox.ReasonEngineUnavailable, sandbox.ReasonEngineRestarted:
 		return fault.New(fault.Unavailable, o.Message).WithCode(codeEngine).RetryAfter(2 * time.Second)
+	case sandbox.ReasonStoreRecovered:
+		return fault.New(fault.Unavailable, o.Message).WithCode(codeStoreRecovered).RetryAfter(2 * time.Second)
 	case sandbox.ReasonNodeLost, sandbox.ReasonNodeCutOff:
 		return fault.New(fault.Unavailable, o.Message).WithCode(codeNodeLost).RetryAfter(2 * time.Second)
 	case sandbox.ReasonHostNetworkInUse:

@@ -6,6 +6,7 @@ import (
 
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/process"
+	"opensandbox/libs/sandbox"
 	"opensandbox/libs/settings"
 	router "opensandbox/services/ingress-router/app"
 )
@@ -17,7 +18,7 @@ func serve(ctx context.Context, s settings.Settings, lookup func(string) (string
 		return err
 	}
 	defer p.Close(ctx)
-	store, err := p.OpenRedis(ctx)
+	store, err := p.OpenRedis(ctx, sandbox.RecordTopic(""))
 	if err != nil {
 		return err
 	}

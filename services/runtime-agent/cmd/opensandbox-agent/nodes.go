@@ -38,7 +38,7 @@ func withStore(do func(context.Context, registry, settings.Settings, cli.Call) e
 			return err
 		}
 		defer p.Close(ctx)
-		store, err := p.OpenRedis(ctx)
+		store, err := p.OpenRedis(ctx, sandbox.TopicPlacement)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"opensandbox/libs/lifecycle"
 	"opensandbox/libs/process"
 	"opensandbox/libs/redisstore"
+	"opensandbox/libs/sandbox"
 	"opensandbox/libs/settings"
 	agent "opensandbox/services/runtime-agent/app"
 )
@@ -49,7 +50,7 @@ func openStore(ctx context.Context, p *process.Process, engine agent.Docker) (st
 	s := p.Settings
 	cfg := agent.Config{Node: s.Agent.Node, StateDir: s.Agent.StateDir, NodeLostAfter: s.Scheduler.NodeLostAfter}
 	err = agent.WhileAway(ctx, cfg, agent.Deps{Executor: engine, Log: p.Log}, func(ctx context.Context) (err error) {
-		store, err = p.OpenRedis(ctx)
+		store, err = p.OpenRedis(ctx, sandbox.WorkTopic(s.Agent.Node), sandbox.TopicRollCall)
 		return err
 	})
 	return store, err

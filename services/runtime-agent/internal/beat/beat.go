@@ -24,6 +24,8 @@ type Beat struct {
 	Node     string
 	Session  uint64
 	Lease    Lease
+	// RollCall asks for a renewal at once; nil: nobody does.
+	RollCall <-chan struct{}
 	// Clock is the clock of the lease.
 	Clock func() time.Time
 	Log   *slog.Logger
@@ -36,7 +38,7 @@ const (
 	releaseTimeout = 2 * time.Second
 )
 
-// Run renews three times per lease until ctx ends, then gives the lease back. A lease that has run out because the store was away is renewed
+// Run renews three times per lease, and when the roll is called, until ctx ends, then gives the lease back. A lease that has run out because the store was away is renewed
 // like any other. It returns an error when this process is the node's agent no longer: sandbox.ErrStale when another agent has taken the
 // node over or the node was removed, fault.NotFound when the store does not know the node.
 func (b Beat) Run(ctx context.Context) error {
@@ -48,6 +50,7 @@ func (b Beat) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return b.release(context.WithoutCancel(ctx))
 		case <-tick.C:
+		case <-b.RollCall:
 		}
 		err := b.renew(ctx)
 		switch {

@@ -143,6 +143,22 @@ func TestTheLeaseIsKeptAndGivenBack(t *testing.T) {
 	})
 }
 
+func TestTheLeaseIsRenewedWhenTheRollIsCalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		calls := make(chan struct{}, 1)
+		r.beat.RollCall = calls
+		stop := r.run(t)
+		time.Sleep(time.Second)
+		calls <- struct{}{}
+		synctest.Wait()
+		if at := r.lease.last(); !at.Equal(time.Now()) {
+			t.Errorf("the last renewal was at %v, and it is %v", at, time.Now())
+		}
+		stop()
+	})
+}
+
 func TestALeaseThatRanOutIsRenewed(t *testing.T) {
 	for name, hangs := range map[string]bool{"refuses": false, "hangs": true} {
 		t.Run(name, func(t *testing.T) {

@@ -66,10 +66,14 @@ func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID
 	}
 	strangers := map[executor.Ref]bool{}
 	for _, in := range instances {
-		if placed[in.Ref] {
+		if !placed[in.Ref] {
+			strangers[in.Ref] = true
+		}
+	}
+	for _, in := range instances {
+		if !strangers[in.Ref] {
 			continue
 		}
-		strangers[in.Ref] = true
 		at, err := k.stranger(ctx, now, in, incarnation)
 		if err != nil {
 			return ids, again, err
@@ -123,13 +127,14 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	case !fault.Is(err, fault.NotFound):
 		return time.Time{}, err
 	}
-	if !in.CreatedAt.After(incarnation) {
+	// What is left of a sandbox without a container is not needed to make its record again.
+	if !in.CreatedAt.After(incarnation) && in.Phase != executor.Leftover {
 		if !k.told[in.Ref] {
 			k.told[in.Ref] = true
 			k.c.deps.Observe.Difference(differenceOlder)
-			k.c.cfg.Log.WarnContext(ctx, "container is older than the store and has no record; it is left alone", "sandbox", in.ID, "created", in.CreatedAt, "phase", in.Phase)
+			k.c.cfg.Log.WarnContext(ctx, "container is older than the store and has no record; the store is told of it", "sandbox", in.ID, "created", in.CreatedAt, "phase", in.Phase)
 		}
-		return time.Time{}, nil
+		return time.Time{}, k.c.deps.Recovery.Unknown(ctx)
 	}
 	first, ok := k.seen[in.Ref]
 	if !ok {
@@ -140,6 +145,14 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	if now.Before(first.Add(SecondLook)) {
 		return first.Add(SecondLook), nil
 	}
+	if !k.c.isMarked(in.Ref) { // a node that was away for long may have had sandboxes that are forgotten since
+		if back, err := k.c.deps.Recovery.Missed(ctx, in.ID); err != nil || back {
+			return now.Add(SecondLook), err
+		}
+	}
+	if ok, err := k.c.deps.Recovery.Settled(ctx); err != nil || !ok {
+		return now.Add(SecondLook), err
+	}
 	k.c.cfg.Log.WarnContext(ctx, "removing container without a record", "sandbox", in.ID, "epoch", in.Epoch, "phase", in.Phase)
 	if err := k.c.destroy(ctx, in); err != nil {
 		return now.Add(SecondLook), nil // the engine is away or busy; the next comparison tries again
@@ -149,11 +162,15 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 }
 
 // superseded removes a container whose record says that it must not be: ended, released, placed anew or placed elsewhere. All of
-// these are for ever, so one look is enough.
+// these are for ever, so one look is enough. (Two nodes with one epoch, and an end of an older epoch, come from a store that went back.)
 func (k *Comparer) superseded(ctx context.Context, r *sandbox.Record, in executor.Instance) error {
-	past := in.Epoch < r.Placement.Epoch || (in.Epoch == r.Placement.Epoch && (r.Ended() || r.Placement.Released))
+	elsewhere := r.Placed() && r.Placement.Node != k.c.cfg.Node
+	past := r.Ended() || in.Epoch < r.Placement.Epoch || (in.Epoch == r.Placement.Epoch && (elsewhere || r.Placement.Released))
 	if !past {
 		return nil // placed after the store was read, or ahead of its record
+	}
+	if ok, err := k.c.deps.Recovery.Settled(ctx); err != nil || !ok {
+		return err
 	}
 	k.c.deps.Observe.Difference(differenceSuperseded)
 	k.c.cfg.Log.WarnContext(ctx, "removing container that its record has given up", "sandbox", in.ID, "epoch", in.Epoch, "phase", in.Phase)

@@ -68,6 +68,8 @@ type Deps struct {
 	// Observe is told how the work goes, and Work traces it; nil: nobody does.
 	Observe Observer
 	Work    StartWork
+	// Recovery tells how far the store is to be believed; nil: always.
+	Recovery Recovery
 }
 
 // Converger drives the sandboxes of one node. Step may be called concurrently for different ids, never for the same.
@@ -158,6 +160,9 @@ func New(cfg Config, deps Deps) *Converger {
 	if deps.Work == nil {
 		deps.Work = untraced
 	}
+	if deps.Recovery == nil {
+		deps.Recovery = believed{}
+	}
 	return &Converger{cfg: cfg, deps: deps, starts: map[sandbox.ID]start{}, cut: newCutOff(deps.WasStopped)}
 }
 
@@ -170,10 +175,14 @@ func (c *Converger) Step(ctx context.Context, now time.Time, id sandbox.ID) (Out
 	r, err := c.deps.Store.Get(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		c.forget(id)
-		return done, nil // what the engine may have of it is garbage, which Compare deals with
+		_, err := c.deps.Recovery.Missed(ctx, id)
+		return done, err // what the engine may have of it is garbage, which Compare deals with
 	}
 	if err != nil {
 		return again, err
+	}
+	if back, err := c.deps.Recovery.Saw(ctx, &r); back || err != nil {
+		return after(time.Second), err
 	}
 	if r.Placement.Node != c.cfg.Node || !r.Placed() || r.Ended() {
 		c.forget(id)
@@ -207,7 +216,8 @@ func (c *Converger) step(ctx context.Context, now time.Time, r *sandbox.Record) 
 		return c.remove(ctx, r)
 	}
 	fresh := r.Observed.Epoch != r.Placement.Epoch || r.Observed.State == ""
-	if fresh && !c.known(r) && !c.isMarked(ref(r)) {
+	before, _ := c.deps.Recovery.Waits(r)
+	if fresh && !before && !c.known(r) && !c.isMarked(ref(r)) {
 		// Nothing was ever reported of this placement: try to make it without asking first, which saves a call to the engine.
 		return c.make(ctx, now, r)
 	}
@@ -288,7 +298,7 @@ func (c *Converger) progress(ctx context.Context, r *sandbox.Record, rep sandbox
 
 func (c *Converger) send(ctx context.Context, r *sandbox.Record, rep sandbox.Report) (sandbox.Record, error) {
 	rep.ID, rep.Node, rep.Epoch, rep.Session = r.ID, c.cfg.Node, r.Placement.Epoch, c.cfg.Session
-	rep.RetainFor = c.cfg.RetainFailed
+	rep.RetainFor, rep.Seen = c.cfg.RetainFailed, r
 	next, err := c.deps.Store.Report(ctx, rep)
 	if err != nil {
 		return sandbox.Record{}, fmt.Errorf("report %s of %s: %w", rep.State, r.ID, err)

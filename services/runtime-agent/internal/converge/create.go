@@ -17,6 +17,9 @@ import (
 func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) (out Outcome, err error) {
 	ctx, end := c.deps.Work(ctx, r.Intent.Trace, "agent make")
 	defer func() { end(err) }()
+	if out, handled, err := c.waitsFromBefore(ctx, r); handled {
+		return out, err
+	}
 	if r.Placement.Epoch == 1 && !c.known(r) {
 		c.deps.Observe.Stage(stageQueue, now.Sub(r.CreatedAt))
 	}
@@ -53,7 +56,19 @@ func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) 
 		!maps.Equal(cur.Placement.Ports, r.Placement.Ports) {
 		return again, nil // what was created is removed by the next step, or by the next comparison
 	}
-	return c.start(ctx, now, &cur)
+	return c.startNew(ctx, now, &cur)
+}
+
+// startNew is start for a container that has never been started.
+func (c *Converger) startNew(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
+	// The record was read before: if the store has gone back by then, it may be one that has come to its end already.
+	if err := c.deps.Recovery.Fresh(ctx); err != nil {
+		return again, err
+	}
+	if out, handled, err := c.waitsFromBefore(ctx, r); handled {
+		return out, err
+	}
+	return c.start(ctx, now, r)
 }
 
 // foundExisting looks at what stands in the way of a create. A container of ours is dealt with by the next step; one that this
@@ -146,6 +161,9 @@ func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record,
 			return again, err
 		}
 		defer leave()
+		if in.Phase == executor.Created {
+			return c.startNew(ctx, now, r)
+		}
 		return c.start(ctx, now, r)
 	case executor.Paused: // by hand; nobody can have asked for it yet
 		if p, ok := executor.As[executor.Pauser](c.deps.Executor); ok {

@@ -56,7 +56,7 @@ func (e *Engine) ours(l map[string]string) bool {
 
 // parseLabels reads what labels writes.
 func parseLabels(l map[string]string) (executor.Instance, error) {
-	in := executor.Instance{Ref: executor.Ref{ID: sandbox.ID(l[labelID])}}
+	in := executor.Instance{Ref: executor.Ref{ID: sandbox.ID(l[labelID])}, Tenant: l[labelTenant]}
 	if in.ID == "" {
 		return in, errors.New("label " + labelID + " is missing")
 	}

@@ -4,13 +4,13 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,35 +30,65 @@ const Interval = 2 * time.Second
 
 const batch = 500
 
-// Mirror writes one file for each sandbox.
+// Mirror writes a journal of what its sandboxes shall be. Close must be called.
 type Mirror struct {
-	dir, node string
-	store     Store
+	node  string
+	store Store
 
-	// mu keeps a file from being written by a step that read its record before Remove.
-	mu    sync.Mutex
-	swept bool
+	// mu keeps an entry from being written by a step that read its record before Remove.
+	mu      sync.Mutex
+	journal *journal
+	swept   bool
+	// believe says whether what the store said just now may replace what is on the disk.
+	believe func(ctx context.Context) (bool, error)
 }
 
-// Open returns the mirror in dir, which is made if it is missing.
-func Open(dir, node string, store Store) (*Mirror, error) {
+// Open returns the mirror in dir, which is made if it is missing. believe is asked after each reading of the store whether what it said may
+// replace what is on the disk: a store that has gone back knows less. nil: always.
+func Open(dir, node string, store Store, believe func(ctx context.Context) (bool, error)) (*Mirror, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	return &Mirror{dir: dir, node: node, store: store}, nil
+	if believe == nil {
+		believe = func(context.Context) (bool, error) { return true, nil }
+	}
+	j, err := openJournal(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Mirror{node: node, store: store, journal: j, believe: believe}, nil
 }
 
-// Entry is the content of a file.
+// Close closes the file.
+func (m *Mirror) Close() error { return m.journal.close() }
+
+// Read returns what is in the mirror in dir. What cannot be read is left out; err is about the first such line.
+func Read(dir string) (map[sandbox.ID]Entry, error) {
+	b, err := os.ReadFile(filepath.Join(dir, journalName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	_, entries, err := parseJournal(b)
+	return entries, err
+}
+
+// Entry is what is kept of a sandbox.
 type Entry struct {
 	ID         sandbox.ID        `json:"id"`
 	Tenant     string            `json:"tenant,omitempty"`
 	CreatedAt  time.Time         `json:"createdAt"`
 	Epoch      uint64            `json:"epoch"`
 	Desired    sandbox.Desired   `json:"desired"`
+	Reason     string            `json:"reason,omitempty"`
 	Generation uint64            `json:"generation"`
 	ExpiresAt  time.Time         `json:"expiresAt,omitzero"`
 	Metadata   map[string]string `json:"metadata,omitempty"`
 	Spec       sandbox.Spec      `json:"spec"`
+	// Version is that of the record; Ports and Reserved are those of its placement, and Ran says that it was Running there.
+	Version  uint64            `json:"version"`
+	Ports    map[int]int       `json:"ports,omitempty"`
+	Reserved sandbox.Resources `json:"reserved,omitzero"`
+	Ran      bool              `json:"ran,omitempty"`
 }
 
 // Step writes what has changed. It has the shape of a loop's step; the loop's own interval is when it is called again.
@@ -73,12 +103,17 @@ func (m *Mirror) Step(ctx context.Context) (time.Time, error) {
 		if err != nil || len(records) == 0 {
 			return time.Time{}, err
 		}
+		if ok, err := m.believe(ctx); err != nil || !ok {
+			return time.Time{}, err
+		}
 		versions := make(map[sandbox.ID]uint64, len(records))
+		entries := make([]Entry, len(records))
 		for i := range records {
-			if err := m.keep(&records[i]); err != nil {
-				return time.Time{}, err
-			}
+			entries[i] = entryOf(&records[i])
 			versions[records[i].ID] = records[i].Version
+		}
+		if err := m.journal.put(entries...); err != nil {
+			return time.Time{}, err
 		}
 		if err := m.store.Mirrored(ctx, m.node, versions); err != nil {
 			return time.Time{}, err
@@ -89,40 +124,20 @@ func (m *Mirror) Step(ctx context.Context) (time.Time, error) {
 	}
 }
 
-// Remove removes the file of a sandbox of which nothing is left on the node.
+// Remove removes the entry of a sandbox of which nothing is left on the node.
 func (m *Mirror) Remove(id sandbox.ID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.remove(id)
+	return m.journal.remove(id)
 }
 
-func (m *Mirror) remove(id sandbox.ID) error {
-	if err := os.Remove(m.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	return nil
-}
-
-func (m *Mirror) path(id sandbox.ID) string { return filepath.Join(m.dir, string(id)+suffix) }
-
-const suffix = ".json"
-
-// sweep removes, once, the files that an agent which died has left of sandboxes that are no more. A store that does not know a sandbox may
-// have been lost, so its file stays.
+// sweep removes, once, the entries that an agent which died has left of sandboxes that are no more. A store that does not know a sandbox may
+// have been lost, so its entry stays.
 func (m *Mirror) sweep(ctx context.Context) error {
 	if m.swept {
 		return nil
 	}
-	files, err := os.ReadDir(m.dir)
-	if err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	for _, f := range files {
-		name, ok := strings.CutSuffix(f.Name(), suffix)
-		if !ok {
-			continue
-		}
-		id := sandbox.ID(name)
+	for _, id := range slices.Sorted(maps.Keys(m.journal.lines)) {
 		r, err := m.store.Get(ctx, id)
 		switch {
 		case fault.Is(err, fault.NotFound):
@@ -132,7 +147,10 @@ func (m *Mirror) sweep(ctx context.Context) error {
 		case r.Placed() && r.Placement.Node == m.node:
 			continue
 		}
-		if err := m.remove(id); err != nil {
+		if ok, err := m.believe(ctx); err != nil || !ok {
+			return err
+		}
+		if err := m.journal.remove(id); err != nil {
 			return err
 		}
 	}
@@ -140,22 +158,10 @@ func (m *Mirror) sweep(ctx context.Context) error {
 	return nil
 }
 
-func (m *Mirror) keep(r *sandbox.Record) error {
-	path := m.path(r.ID)
-	b, err := json.Marshal(Entry{
+func entryOf(r *sandbox.Record) Entry {
+	return Entry{
 		ID: r.ID, Tenant: r.Tenant, CreatedAt: r.CreatedAt, Epoch: r.Placement.Epoch, Desired: r.Intent.Desired,
 		Generation: r.Intent.Generation, ExpiresAt: r.Intent.ExpiresAt, Metadata: r.Intent.Metadata, Spec: r.Spec,
-	})
-	if err != nil {
-		return fmt.Errorf("mirror: %w", err)
+		Reason: r.Intent.Reason, Version: r.Version, Ports: r.Placement.Ports, Reserved: r.Placement.Reserved, Ran: r.StartedIn(r.Placement.Epoch),
 	}
-	// Written beside and renamed: a reader, or a crash, never meets half a file.
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	return nil
 }

@@ -22,13 +22,18 @@ type Stepper interface {
 
 // Source is where work is found.
 type Source interface {
-	Work(ctx context.Context, node string, max int) ([]sandbox.ID, error)
+	Work(ctx context.Context, node string, max int) ([]sandbox.Task, error)
 	sandbox.Hints
 }
 
 // Queue is told how much there is to do: how many sandboxes need work, and since when the one does that has waited longest (zero: none).
 type Queue interface {
 	Queue(depth int, oldest time.Time)
+}
+
+// News tells the steps in progress that their sandbox has got another task; see GiveUp.
+type News interface {
+	Publish(topics ...sandbox.Topic)
 }
 
 // Times of the loop.
@@ -53,6 +58,7 @@ type Worker struct {
 	step   Stepper
 	source Source
 	queue  Queue
+	news   News
 	log    *slog.Logger
 	// since is when each sandbox of the work set was first seen in it. It belongs to Run.
 	since map[sandbox.ID]time.Time
@@ -74,13 +80,15 @@ type item struct {
 	// dirty says that somebody asked for a step while one was running.
 	dirty bool
 	queue bool
+	// since is the task that the step in progress, or the next one, has to see; 0 if it was not told of any.
+	since uint64
 	// fails counts the failed steps in a row.
 	fails int
 }
 
 // New returns a Worker for a node. queue may be nil.
-func New(node string, step Stepper, source Source, queue Queue, log *slog.Logger) *Worker {
-	return &Worker{node: node, step: step, source: source, queue: queue, log: log, state: map[sandbox.ID]*item{}, wake: make(chan struct{}, 1)}
+func New(node string, step Stepper, source Source, queue Queue, news News, log *slog.Logger) *Worker {
+	return &Worker{node: node, step: step, source: source, queue: queue, news: news, log: log, state: map[sandbox.ID]*item{}, wake: make(chan struct{}, 1)}
 }
 
 // Enqueue asks for a step of each id soon. Safe for concurrent use.
@@ -155,7 +163,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // read puts the work set into the queue.
 func (w *Worker) read(ctx context.Context) {
-	ids, err := w.source.Work(ctx, w.node, batch)
+	tasks, err := w.source.Work(ctx, w.node, batch)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.storeAway(ctx, err)
@@ -163,36 +171,44 @@ func (w *Worker) read(ctx context.Context) {
 		return
 	}
 	w.storeBack(ctx)
-	w.tell(ids)
+	w.tell(tasks)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, id := range ids {
-		if it := w.state[id]; it != nil && !it.running {
-			continue // queued, or waiting for its time
+	for _, t := range tasks {
+		it := w.state[t.ID]
+		switch {
+		case it == nil:
+			w.enqueue(t.ID)
+			it = w.state[t.ID]
+		case it.running && it.since < t.Since:
+			w.enqueue(t.ID)
+			w.news.Publish(sandbox.RecordTopic(t.ID))
+		default:
+			// In a step that has begun since, queued, or waiting for its time.
 		}
-		w.enqueue(id)
+		it.since = t.Since
 	}
 }
 
 // tell says how much there is to do.
-func (w *Worker) tell(ids []sandbox.ID) {
+func (w *Worker) tell(tasks []sandbox.Task) {
 	if w.queue == nil {
 		return
 	}
 	now := time.Now()
-	since, oldest := make(map[sandbox.ID]time.Time, len(ids)), time.Time{}
-	for _, id := range ids {
-		at, known := w.since[id]
+	since, oldest := make(map[sandbox.ID]time.Time, len(tasks)), time.Time{}
+	for _, t := range tasks {
+		at, known := w.since[t.ID]
 		if !known {
 			at = now
 		}
-		since[id] = at
+		since[t.ID] = at
 		if oldest.IsZero() || at.Before(oldest) {
 			oldest = at
 		}
 	}
 	w.since = since
-	w.queue.Queue(len(ids), oldest)
+	w.queue.Queue(len(tasks), oldest)
 }
 
 // storeAway notes a store that does not answer, with one line in the log.

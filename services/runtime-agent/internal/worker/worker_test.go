@@ -53,17 +53,24 @@ type work struct {
 	wakeup.Hub
 	mu  sync.Mutex
 	ids []sandbox.ID
+	// since rises with each set.
+	since uint64
 	// fail is what Work returns.
 	fail   error
 	depth  int
 	oldest time.Time
 	log    lines
+	news   wakeup.Hub
 }
 
-func (w *work) Work(context.Context, string, int) ([]sandbox.ID, error) {
+func (w *work) Work(context.Context, string, int) ([]sandbox.Task, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ids, w.fail
+	var tasks []sandbox.Task
+	for _, id := range w.ids {
+		tasks = append(tasks, sandbox.Task{ID: id, Since: w.since})
+	}
+	return tasks, w.fail
 }
 
 func (w *work) failing(err error) {
@@ -101,6 +108,7 @@ func (l *lines) count() int {
 func (w *work) set(ids ...sandbox.ID) {
 	w.mu.Lock()
 	w.ids = ids
+	w.since++
 	w.mu.Unlock()
 	w.Publish(sandbox.WorkTopic("n"))
 }
@@ -109,7 +117,7 @@ func (w *work) set(ids ...sandbox.ID) {
 func running(t *testing.T, do func(id sandbox.ID, n int) (converge.Outcome, error)) (*worker.Worker, *steps, *work) {
 	t.Helper()
 	s, w := &steps{count: map[sandbox.ID]int{}, running: map[sandbox.ID]bool{}, do: do}, &work{}
-	x := worker.New("n", s, w, w, slog.New(slog.NewTextHandler(&w.log, nil)))
+	x := worker.New("n", s, w, w, &w.news, slog.New(slog.NewTextHandler(&w.log, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- x.Run(ctx) }()
@@ -216,13 +224,47 @@ func TestManySandboxesAtOnce(t *testing.T) {
 	})
 }
 
+// What is read of the work set while a step is in progress makes another step, and news for this one, only if it is something else.
+func TestAnotherTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proceed := make(chan struct{})
+		_, s, w := running(t, func(_ sandbox.ID, n int) (converge.Outcome, error) {
+			if n == 1 {
+				<-proceed
+			}
+			return converge.Outcome{Done: true}, nil
+		})
+		news, cancel := w.news.Subscribe(sandbox.RecordTopic("a"))
+		defer cancel()
+		w.set("a")
+		time.Sleep(5 * time.Second) // it is read again and again
+		synctest.Wait()
+		if len(news) != 0 {
+			t.Error("the same task was news")
+		}
+		w.set("a")
+		synctest.Wait()
+		if len(news) != 1 {
+			t.Error("another task was no news")
+		}
+		w.mu.Lock()
+		w.ids = nil
+		w.mu.Unlock()
+		close(proceed)
+		synctest.Wait()
+		if n := s.of("a"); n != 2 {
+			t.Errorf("%d steps, want one for each task", n)
+		}
+	})
+}
+
 func TestGiveUp(t *testing.T) {
 	t.Parallel()
 	st := memstore.New()
 	if _, err := st.Insert(t.Context(), sandbox.New{ID: "a", Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}}}); err != nil {
 		t.Fatal(err)
 	}
-	wanted, free := worker.GiveUp(st)(t.Context(), "a")
+	wanted, free := worker.GiveUp(st, st)(t.Context(), "a")
 	if wanted.Err() != nil {
 		t.Fatal("given up although it is wanted")
 	}

@@ -19,7 +19,7 @@ func serve(ctx context.Context, s settings.Settings, lookup func(string) (string
 		return err
 	}
 	defer p.Close(ctx)
-	shared, err := p.OpenRedis(ctx)
+	shared, err := p.OpenRedis(ctx, sandbox.TopicPlacement, sandbox.TopicDeadline)
 	if err != nil {
 		return err
 	}

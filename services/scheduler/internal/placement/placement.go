@@ -27,6 +27,8 @@ type Metrics interface {
 	Placement(outcome string)
 	// Queue notes how many sandboxes had no node, and since when the first of them has waited; the zero time when there is none.
 	Queue(depth int, oldest time.Time)
+	// Repaired counts a repair, with KindStoreRecovered.
+	Repaired(kind string)
 }
 
 // Outcomes of an attempt.
@@ -63,8 +65,21 @@ type Deps struct {
 	// Trace begins a span for a record whose trace is parent, and returns what ends it.
 	Trace   func(ctx context.Context, parent, name string) (context.Context, func(error))
 	Metrics Metrics
-	Log     *slog.Logger
+	// Recovery tells how far the store is to be believed.
+	Recovery Recovery
+	Log      *slog.Logger
 }
+
+// Recovery tells how far the store is to be believed after it was lost or went back. Safe for concurrent use.
+type Recovery interface {
+	// Guard returns a context under which the store refuses what it could do wrong if it is behind.
+	Guard(ctx context.Context) context.Context
+	// Waits reports whether a record waits for a node since before the store was recovered, and whether the recovery goes on.
+	Waits(r *sandbox.Record) (before, going bool)
+}
+
+// KindStoreRecovered is the kind of repair that is counted for a create whose wait began before the store was recovered.
+const KindStoreRecovered = "store_recovered"
 
 const (
 	// batch is how many sandboxes are looked at in one step; maxBatch is the limit to which it grows while those at the head of the queue
@@ -83,8 +98,9 @@ const (
 // Placer is a step function. Step must not be called concurrently.
 type Placer struct {
 	Deps
-	cfg   Config
-	batch int
+	cfg    Config
+	batch  int
+	rivals rivals
 	// waiting are the sandboxes that found no room in the last step. They are not traced again until something happens to them.
 	waiting map[sandbox.ID]bool
 }
@@ -109,26 +125,30 @@ func (p *Placer) Step(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	if len(records) == p.batch {
+	more := len(records) == p.batch
+	records, left := p.rivals.share(records, now)
+	if more {
 		// There are more than one scheduler does in a step: others look at the same ones, and shall not begin with the same.
 		p.Random.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
 	}
 	r := &round{Placer: p, fleet: f, now: now, full: map[string]string{}, waits: map[sandbox.ID]bool{}}
 	err = r.placeAll(ctx, records)
 	p.waiting = r.waits
+	p.rivals.met(r.stale, now, p.Random)
 	if err != nil {
 		return time.Time{}, err
 	}
-	more := len(records) == p.batch
 	switch {
-	case more && len(r.waits) == len(records):
+	case more && left == 0 && len(r.waits) == len(records):
 		p.batch = min(2*p.batch, maxBatch)
-	case len(records) < batch:
+	case !more:
 		p.batch = batch
 	}
 	switch {
 	case more && len(r.waits) < len(records):
 		return now, nil
+	case left > 0:
+		return now.Add(leaveFor), nil
 	case len(r.waits) > 0:
 		return now.Add(retry), nil
 	}
@@ -194,6 +214,8 @@ type round struct {
 	// full says for each kind of sandbox that found no room what was short; the next of its kind would find none either.
 	full  map[string]string
 	waits map[sandbox.ID]bool
+	// stale counts the sandboxes that somebody else was faster with.
+	stale int
 	err   error
 }
 
@@ -255,6 +277,8 @@ func (r *round) place(ctx context.Context, rec *sandbox.Record) {
 	switch {
 	case outcome == OutcomeWaits:
 		r.waits[rec.ID] = true
+	case outcome == OutcomeStale:
+		r.stale++
 	case outcome == OutcomeError && (r.err == nil || fault.Is(err, fault.Unavailable)):
 		r.err = err
 	}
@@ -262,6 +286,9 @@ func (r *round) place(ctx context.Context, rec *sandbox.Record) {
 
 // attempt returns what became of one attempt. The error says why it was not placed.
 func (r *round) attempt(ctx context.Context, rec *sandbox.Record) (outcome string, err error) {
+	if before, going := r.Recovery.Waits(rec); before {
+		return r.fromBefore(ctx, rec, going)
+	}
 	err = r.reserve(ctx, rec)
 	switch {
 	case err == nil:
@@ -274,14 +301,33 @@ func (r *round) attempt(ctx context.Context, rec *sandbox.Record) (outcome strin
 		return OutcomeWaits, err
 	}
 	r.Log.WarnContext(ctx, "no node has room", "sandbox", rec.ID, "why", fault.TextOf(err))
-	_, failed := r.Store.FailUnplaced(ctx, rec.ID, sandbox.Failure{Reason: sandbox.ReasonNoCapacity, Message: fault.TextOf(err), RetainFor: r.cfg.RetainFailed})
+	return r.fail(ctx, rec, sandbox.ReasonNoCapacity, fault.TextOf(err), err)
+}
+
+// fail ends the search for a node.
+func (r *round) fail(ctx context.Context, rec *sandbox.Record, reason, text string, why error) (outcome string, err error) {
+	_, err = r.Store.FailUnplaced(r.Recovery.Guard(ctx), rec.ID, sandbox.Failure{Reason: reason, Message: text, RetainFor: r.cfg.RetainFailed})
 	switch {
-	case failed == nil:
-		return OutcomeFailed, err
-	case gone(failed):
+	case err == nil:
+		return OutcomeFailed, why
+	case gone(err):
 		return OutcomeStale, nil
 	}
-	return OutcomeError, failed
+	return OutcomeError, err
+}
+
+// fromBefore deals with a record that waits since before the store was recovered. A node may have its container: that is known when the
+// recovery is over, and then it has failed, because what became of its wait is not known.
+func (r *round) fromBefore(ctx context.Context, rec *sandbox.Record, going bool) (outcome string, err error) {
+	if going {
+		return OutcomeWaits, nil
+	}
+	r.Log.WarnContext(ctx, "the store was recovered while the sandbox waited for a node", "sandbox", rec.ID)
+	outcome, err = r.fail(ctx, rec, sandbox.ReasonStoreRecovered, sandbox.RecoveredMessage, nil)
+	if outcome == OutcomeFailed {
+		r.Metrics.Repaired(KindStoreRecovered)
+	}
+	return outcome, err
 }
 
 // gone reports whether a record is no longer one that needs a node.
@@ -303,7 +349,7 @@ func (r *round) reserve(ctx context.Context, rec *sandbox.Record) error {
 	ranking := r.fleet.rank(&rec.Spec, want)
 	var short string
 	for i, candidates := range ranking.chunks() {
-		placed, err := r.Store.Place(ctx, sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want})
+		placed, err := r.Store.Place(r.Recovery.Guard(ctx), sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want, Seen: rec})
 		if err == nil {
 			r.fleet.took(placed.Placement.Node, want)
 			return nil

@@ -28,10 +28,17 @@ type rig struct {
 	store *memstore.Store
 	place *placement.Placer
 	told  *told
+	watch *stub
 }
 
+// stub says what it is told to say of every record.
+type stub struct{ before, going bool }
+
+func (s *stub) Guard(ctx context.Context) context.Context  { return ctx }
+func (s *stub) Waits(*sandbox.Record) (before, going bool) { return s.before, s.going }
+
 func newRig(t *testing.T, cfg placement.Config) *rig {
-	r := &rig{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), told: &told{outcomes: map[string]int{}}}
+	r := &rig{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), told: &told{outcomes: map[string]int{}}, watch: &stub{}}
 	r.store = memstore.New(memstore.WithClock(func() time.Time { return r.now }))
 	r.place = placement.New(cfg, r.deps(r.store))
 	return r
@@ -39,7 +46,7 @@ func newRig(t *testing.T, cfg placement.Config) *rig {
 
 func (r *rig) deps(s placement.Store) placement.Deps {
 	return placement.Deps{
-		Store: s, Random: rand.New(rand.NewPCG(1, 2)), Trace: r.told.begin, Metrics: r.told, Log: slog.New(slog.DiscardHandler),
+		Store: s, Random: rand.New(rand.NewPCG(1, 2)), Trace: r.told.begin, Metrics: r.told, Recovery: r.watch, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -53,6 +60,8 @@ type told struct {
 	spans []string
 	ended int
 }
+
+func (o *told) Repaired(kind string) { o.Placement(kind) }
 
 func (o *told) Placement(outcome string) {
 	o.mu.Lock()
@@ -344,5 +353,30 @@ func TestReplacedSandboxesWaitForRoom(t *testing.T) {
 	r.step()
 	if rec := r.get("s"); rec.Observed.State != sandbox.StateFailed || rec.Observed.Reason != sandbox.ReasonNoCapacity {
 		t.Errorf("observed %+v", rec.Observed)
+	}
+}
+
+func TestWhatWaitsSinceBeforeTheStoreWasRecovered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, placement.Config{Wait: time.Hour, RetainFailed: time.Hour})
+	if _, err := r.store.Insert(t.Context(), sandbox.New{ID: "a", Accepted: true, Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"x"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.store.Register(t.Context(), node.Registration{Name: "n", EngineID: "e", PortMin: 1, PortMax: 9}); err != nil {
+		t.Fatal(err)
+	}
+	r.watch.before, r.watch.going = true, true
+	for _, want := range []sandbox.State{sandbox.StatePending, sandbox.StateFailed} {
+		if _, err := r.place.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.store.Get(t.Context(), "a")
+		if err != nil || sandbox.StateOf(&got) != want || got.Placement.Node != "" {
+			t.Errorf("the record is %+v, %v; want %s", got, err, want)
+		}
+		r.watch.going = false
+	}
+	if r.told.outcomes[placement.KindStoreRecovered] != 1 {
+		t.Errorf("told: %v", r.told.outcomes)
 	}
 }

@@ -1,0 +1,358 @@
+// Package recovery notices that the store was lost or went back to an older state, and tells it what the node really has.
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"opensandbox/libs/executor"
+	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
+)
+
+// Store is what recovering needs of the store.
+type Store interface {
+	Recovery(ctx context.Context) (sandbox.Recovery, error)
+	Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error)
+	Sight(ctx context.Context, s sandbox.Sighting) (sandbox.Record, error)
+	Reported(ctx context.Context, node string, session uint64) (sandbox.Recovery, error)
+}
+
+// Engine is what recovering needs of the engine.
+type Engine interface {
+	List(ctx context.Context) ([]executor.Instance, error)
+	Inspect(ctx context.Context, id sandbox.ID) (executor.Instance, error)
+}
+
+// Note is what the node's disk has of a sandbox.
+type Note struct {
+	Tenant    string
+	CreatedAt time.Time
+	Spec      sandbox.Spec
+	Intent    sandbox.Intent
+	Version   uint64
+	// Epoch is that of the placement that had Ports, Reserved and Ran.
+	Epoch    uint64
+	Ports    map[int]int
+	Reserved sandbox.Resources
+	// Ran says that it was Running in that placement.
+	Ran bool
+}
+
+// Disk is what the node remembers by itself.
+type Disk interface {
+	// Known returns the mark that was last kept; the zero mark if none was.
+	Known() (sandbox.Mark, error)
+	// Keep keeps a mark.
+	Keep(m sandbox.Mark) error
+	// Notes returns what is noted of each sandbox. An error is about some of them; the others are returned.
+	Notes() (map[sandbox.ID]Note, error)
+}
+
+const (
+	// Every is how often the store is looked at.
+	Every = time.Second
+	// keepEvery is how often the mark is kept at most.
+	keepEvery = 5 * time.Second
+)
+
+// Config is fixed for the life of a Guard.
+type Config struct {
+	Node string
+	// RetainFailed is how long a failed create is shown.
+	RetainFailed time.Duration
+	// Clock tells when the mark was last kept.
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Guard remembers how far the store has come. Safe for concurrent use.
+type Guard struct {
+	cfg    Config
+	store  Store
+	engine Engine
+	disk   Disk
+
+	mu      sync.Mutex
+	session uint64
+	known   sandbox.Mark
+	state   sandbox.Recovery
+	// seen are the versions of the records of this node that shall be there, as they were last read in this incarnation.
+	seen   map[sandbox.ID]uint64
+	kept   sandbox.Mark
+	keptAt time.Time
+}
+
+// New returns a Guard that knows what the disk knows.
+func New(cfg Config, store Store, engine Engine, disk Disk) *Guard {
+	g := &Guard{cfg: cfg, store: store, engine: engine, disk: disk, seen: map[sandbox.ID]uint64{}}
+	var err error
+	if g.known, err = disk.Known(); err != nil {
+		cfg.Log.Warn("the note of how far the store had come cannot be read; the store is taken as it is", "error", err)
+	}
+	g.kept = g.known
+	return g
+}
+
+// Registered says which session the store gave to this start of the agent.
+func (g *Guard) Registered(session uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.session = session
+}
+
+// Look reads how far the store has come, and says so if it has gone back.
+func (g *Guard) Look(ctx context.Context) (sandbox.Recovery, error) {
+	known := g.mark()
+	// Known from before the answer: what another look learns meanwhile may be newer than this answer, and is no reason for a claim.
+	r, err := g.store.Recovery(ctx)
+	if err != nil {
+		return r, fmt.Errorf("look at the store: %w", err)
+	}
+	if r.Mark.Behind(known) {
+		g.cfg.Log.ErrorContext(ctx, "the store is another one, or has gone back to an older state; it is recovered from what the nodes have",
+			"knew", known, "has", r.Mark)
+		if r, err = g.store.Recover(ctx, sandbox.Claim{Known: known, Node: g.cfg.Node}); err != nil {
+			return r, fmt.Errorf("begin the recovery of the store: %w", err)
+		}
+	}
+	g.note(r)
+	return r, nil
+}
+
+// Guarded calls do under the mark that the store has shown, and once more if the store was behind and a recovery has begun by that. A scheduler
+// that has just started relies on a store which renews a lease, or registers a node, not being behind what the agent has seen.
+func (g *Guard) Guarded(ctx context.Context, do func(context.Context) error) error {
+	err := do(sandbox.WithMark(ctx, g.mark()))
+	if fault.CodeOf(err) != sandbox.CodeWentBack {
+		return err
+	}
+	if _, err := g.Look(ctx); err != nil {
+		return err
+	}
+	return do(sandbox.WithMark(ctx, g.mark()))
+}
+
+// mark returns the highest mark that the store has shown.
+func (g *Guard) mark() sandbox.Mark {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.known
+}
+
+// note takes in what the store has answered. Answers may come out of order.
+func (g *Guard) note(r sandbox.Recovery) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	newer := r.Mark.Incarnation.After(g.known.Incarnation) || (r.Mark.Incarnation.Equal(g.known.Incarnation) && r.Mark.Changes >= g.known.Changes)
+	if newer {
+		if !r.Mark.Incarnation.Equal(g.known.Incarnation) || r.Awaits(g.cfg.Node) {
+			clear(g.seen) // sightings make records whose versions begin anew
+		}
+		g.known, g.state = r.Mark, r
+	}
+}
+
+// Saw takes in a record that was read. It reports whether its version is older than one that was seen: then the store has gone back, and
+// others have written so much since that its counter does not show it. A recovery has begun then.
+func (g *Guard) Saw(ctx context.Context, r *sandbox.Record) (wentBack bool, err error) {
+	g.mu.Lock()
+	last, known := g.seen[r.ID]
+	older := known && r.Version < last
+	switch {
+	case older:
+	case r.Gone() || r.FailedCreate():
+		delete(g.seen, r.ID)
+	default:
+		g.seen[r.ID] = r.Version
+	}
+	g.mu.Unlock()
+	if !older {
+		return false, nil
+	}
+	return true, g.Contradicted(ctx, "the record of "+string(r.ID)+" is as it was before")
+}
+
+// Missed takes in that a record was not found, and reports whether it was one that shall be there.
+func (g *Guard) Missed(ctx context.Context, id sandbox.ID) (wentBack bool, err error) {
+	g.mu.Lock()
+	_, known := g.seen[id]
+	g.mu.Unlock()
+	if !known {
+		return false, nil
+	}
+	return true, g.Contradicted(ctx, "the record of "+string(id)+" is gone")
+}
+
+// Contradicted begins a recovery although the counter of the store does not ask for one, because of something that the store cannot have
+// forgotten otherwise. If one has begun meanwhile, that explains it.
+func (g *Guard) Contradicted(ctx context.Context, why string) error {
+	r, err := g.Look(ctx)
+	if err != nil || r.Going() || r.Awaits(g.cfg.Node) {
+		return err
+	}
+	g.cfg.Log.ErrorContext(ctx, "the store has gone back to an older state; it is recovered from what the nodes have", "why", why)
+	ahead := sandbox.Mark{Incarnation: r.Mark.Incarnation, Changes: r.Mark.Changes + 1<<20} // whatever it writes until it takes the claim in
+	if r, err = g.store.Recover(ctx, sandbox.Claim{Known: ahead, Node: g.cfg.Node}); err != nil {
+		return err
+	}
+	g.note(r)
+	return nil
+}
+
+// Step looks once, and tells the store what the node has if it waits for that. It has the shape of a loop's step; Every is when it is called
+// again.
+func (g *Guard) Step(ctx context.Context) (time.Time, error) {
+	r, err := g.Look(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if r.Awaits(g.cfg.Node) {
+		if err := g.report(ctx); err != nil {
+			return time.Time{}, err
+		}
+	}
+	g.keep(ctx, false)
+	return time.Time{}, nil
+}
+
+// Close keeps the mark, so that the next start of the agent knows it.
+func (g *Guard) Close(ctx context.Context) { g.keep(ctx, true) }
+
+func (g *Guard) keep(ctx context.Context, last bool) {
+	now := g.cfg.Clock()
+	g.mu.Lock()
+	known, due := g.known, last || now.Sub(g.keptAt) >= keepEvery || !g.known.Incarnation.Equal(g.kept.Incarnation)
+	if !due || known == g.kept {
+		g.mu.Unlock()
+		return
+	}
+	g.kept, g.keptAt = known, now
+	g.mu.Unlock()
+	if err := g.disk.Keep(known); err != nil {
+		g.cfg.Log.WarnContext(ctx, "cannot note how far the store has come; after a crash a loss of the store may not be noticed", "error", err)
+	}
+}
+
+// report tells the store of every container of the node.
+func (g *Guard) report(ctx context.Context) error {
+	notes, err := g.disk.Notes()
+	if err != nil {
+		g.cfg.Log.WarnContext(ctx, "a note of a sandbox cannot be read; it is taken up with what its container says", "error", err)
+	}
+	instances, err := g.engine.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list the engine: %w", err)
+	}
+	g.mu.Lock()
+	session := g.session
+	g.mu.Unlock()
+	told := 0
+	for _, in := range instances {
+		ok, err := g.sight(ctx, in, notes, session)
+		if err != nil {
+			return err
+		}
+		if ok {
+			told++
+		}
+	}
+	r, err := g.store.Reported(ctx, g.cfg.Node, session)
+	if err != nil {
+		return fmt.Errorf("end the report to the store: %w", err)
+	}
+	g.note(r)
+	g.cfg.Log.WarnContext(ctx, "the store has been told what this node has", "node", g.cfg.Node, "containers", told)
+	return nil
+}
+
+// sight tells the store of one container. It reports false for one that is gone or on its way out.
+func (g *Guard) sight(ctx context.Context, in executor.Instance, notes map[sandbox.ID]Note, session uint64) (bool, error) {
+	listed := in.Ref
+	in, err := g.engine.Inspect(ctx, in.ID)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("inspect %s: %w", listed.ID, err)
+	case in.Phase == executor.Removing:
+		return false, nil
+	}
+	n, noted := notes[in.ID]
+	s := Sighting(in, n, noted)
+	s.Node, s.Session, s.RetainFor = g.cfg.Node, session, g.cfg.RetainFailed
+	if _, err := g.store.Sight(ctx, s); err != nil {
+		return false, fmt.Errorf("tell the store of %s: %w", in.ID, err)
+	}
+	return true, nil
+}
+
+// Sighting puts together what the engine and a note say of a container.
+func Sighting(in executor.Instance, n Note, noted bool) sandbox.Sighting {
+	s := sandbox.Sighting{
+		ID: in.ID, Epoch: in.Epoch, Tenant: in.Tenant, CreatedAt: in.CreatedAt,
+		Intent:  sandbox.Intent{Desired: sandbox.DesiredRunning, Generation: 1, ExpiresAt: in.Deadline},
+		Ports:   in.Addresses.Ports,
+		Started: in.Phase == executor.Running || in.Phase == executor.Paused || (in.Phase == executor.Exited && !in.StartedAt.IsZero()),
+		Paused:  in.Phase == executor.Paused, Addresses: in.Addresses,
+	}
+	if !noted {
+		// What it was asked for is not known; nobody starts it from this, because it is never made anew.
+		s.Spec = sandbox.Spec{Image: in.Image, Entrypoint: []string{"unknown"}, Limits: in.Limits}
+		if !in.Deadline.IsZero() {
+			s.Spec.Timeout = in.Deadline.Sub(in.CreatedAt)
+		}
+		return s
+	}
+	s.Tenant, s.CreatedAt, s.Spec, s.Intent, s.Version = n.Tenant, n.CreatedAt, n.Spec, n.Intent, max(n.Version, 1)
+	if n.Epoch == in.Epoch {
+		s.Reserved, s.Ran = n.Reserved, s.Started && n.Ran
+		if len(n.Ports) > 0 {
+			s.Ports = n.Ports
+		}
+	}
+	return s
+}
+
+// Settled asks the store whether what it says may condemn a container: it is neither behind nor being recovered, and it has been told of what
+// this node has. What was read from it before the call is then as good as what it says now.
+func (g *Guard) Settled(ctx context.Context) (bool, error) {
+	r, err := g.Look(ctx)
+	if err != nil {
+		return false, err
+	}
+	return !r.Going() && !r.Awaits(g.cfg.Node), nil
+}
+
+// Waits reports whether a record that has no container yet waits since before the store was recovered, and whether the recovery goes on.
+func (g *Guard) Waits(r *sandbox.Record) (before, going bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return r.Predates(g.state.Mark.Incarnation), g.state.Going() || g.state.Awaits(g.cfg.Node)
+}
+
+// Fresh makes Waits know what the store says now.
+func (g *Guard) Fresh(ctx context.Context) error {
+	_, err := g.Look(ctx)
+	return err
+}
+
+// Unknown says that there is a container older than the store, of which the store knows nothing: the node has to report again.
+func (g *Guard) Unknown(ctx context.Context) error {
+	known := g.mark()
+	r, err := g.store.Recover(ctx, sandbox.Claim{Known: known, Node: g.cfg.Node, Unknown: true})
+	if err == nil {
+		g.note(r)
+	}
+	return err
+}
+
+// WentBack reports whether the store has gone back, or is being recovered, as far as it can be asked. It begins nothing.
+func (g *Guard) WentBack(ctx context.Context) bool {
+	known := g.mark()
+	r, err := g.store.Recovery(ctx)
+	return err == nil && (r.Going() || r.Mark.Behind(known))
+}

@@ -1,0 +1,58 @@
+package placement
+
+import (
+	"hash/fnv"
+	"math/rand/v2"
+	"time"
+
+	"opensandbox/libs/sandbox"
+)
+
+const (
+	// rivalFor is how long a scheduler that was faster counts as there.
+	rivalFor = 5 * time.Second
+	// leaveFor is how long a sandbox of the other half is left to the others, and leaveEach how much longer for each one that waits: they
+	// have as many to place. After that they may be dead.
+	leaveFor  = 20 * time.Millisecond
+	leaveEach = 5 * time.Millisecond
+)
+
+// rivals keeps schedulers from all trying to place the same sandboxes. Each takes a half of the ids while it notices others, and the other
+// half only when it stays. Nobody assigns the halves: who keeps meeting others in its own half changes over by chance, until two have
+// different ones. With more schedulers than two some share a half, which costs work and nothing else.
+type rivals struct {
+	half uint32
+	// last is when another scheduler was noticed.
+	last time.Time
+}
+
+// share returns what this scheduler should place now, and how many it leaves to others for the moment.
+func (v *rivals) share(records []sandbox.Record, now time.Time) (mine []sandbox.Record, left int) {
+	if v.last.IsZero() || now.Sub(v.last) > rivalFor {
+		return records, 0
+	}
+	patience := leaveFor + time.Duration(len(records))*leaveEach
+	for i := range records {
+		if v.owns(records[i].ID) || now.Sub(since(&records[i])) >= patience {
+			mine = append(mine, records[i])
+		}
+	}
+	return mine, len(records) - len(mine)
+}
+
+func (v *rivals) owns(id sandbox.ID) bool {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return h.Sum32()&1 == v.half
+}
+
+// met notes that others were faster with so many sandboxes.
+func (v *rivals) met(stale int, now time.Time, random *rand.Rand) {
+	if stale == 0 {
+		return
+	}
+	v.last = now
+	if random.IntN(2) == 0 {
+		v.half ^= 1
+	}
+}
