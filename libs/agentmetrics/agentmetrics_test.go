@@ -116,10 +116,19 @@ func TestExecutor(t *testing.T) {
 		return executortest.Harness{
 			Executor: m.Engine(e, nil), Image: "image", NoImage: fakeexec.MissingImage + "-image",
 			Forever: []string{"run"}, Missing: []string{"missing"},
-			Exit:     func(code int) []string { return []string{"exit", fmt.Sprint(code)} },
-			Ports:    func() map[int]int { return map[int]int{44772: int(40000 + n.Add(1)), 8080: int(50000 + n.Add(1))} },
-			TakePort: func(_ *testing.T, port int) { e.ForeignPort(port) },
-			NewID:    func() sandbox.ID { return sandbox.ID(fmt.Sprintf("id-%d", n.Add(1))) },
+			Exit:         func(code int) []string { return []string{"exit", fmt.Sprint(code)} },
+			Ports:        func() map[int]int { return map[int]int{44772: int(40000 + n.Add(1)), 8080: int(50000 + n.Add(1))} },
+			TakePort:     func(_ *testing.T, port int) { e.ForeignPort(port) },
+			HasVolume:    func(_ *testing.T, name string) bool { return slices.Contains(e.Volumes(), name) },
+			MakeVolume:   func(_ *testing.T, name string) { e.PutVolume(name) },
+			RemoveVolume: func(_ *testing.T, name string) { e.RemoveVolume(name) },
+			LeaveVolume: func(t *testing.T, p executor.Plan) {
+				e.FailNext(fakeexec.AfterVolumes, errors.New("the agent died"))
+				if err := e.Create(t.Context(), p); err == nil {
+					t.Fatal("the create did not fail")
+				}
+			},
+			NewID:        func() sandbox.ID { return sandbox.ID(fmt.Sprintf("id-%d", n.Add(1))) },
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -209,4 +210,31 @@ func TestGPUs(t *testing.T) {
 			t.Errorf("start on an engine without: %v", err)
 		}
 	}
+}
+
+// An engine lets two callers that come at once make a network with the same name, which then means neither.
+func TestOneNetworkForAll(t *testing.T) {
+	e := open(t, nil)
+	ids := make([]string, 8)
+	var all sync.WaitGroup
+	for i := range ids {
+		all.Go(func() {
+			id, err := e.ensureNetwork(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			ids[i] = id
+		})
+	}
+	all.Wait()
+	last, err := e.ensureNetwork(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := e.ownNetworks(t.Context())
+	if err != nil || len(left) != 1 || left[0].ID != last {
+		t.Errorf("networks %v, %v; want one, %s", left, err, last)
+	}
+	e.network = last
+	start(t, e, nil)
 }

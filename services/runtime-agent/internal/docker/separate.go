@@ -1,8 +1,10 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -37,8 +39,9 @@ func (e *Engine) separate(ctx context.Context) error {
 		}
 		e.cfg.Log.WarnContext(ctx, "cannot set a rule on the engine's bridge; using a network of our own, which makes creates slower", "error", err)
 	}
-	e.network = ownNetwork
-	return e.ensureNetwork(ctx)
+	var err error
+	e.network, err = e.ensureNetwork(ctx)
+	return err
 }
 
 // ensureRule sets the rule that drops frames between bridge ports from sandboxes: their own frames to anybody, and anybody's to them. It
@@ -77,23 +80,43 @@ const (
 	etherSource      = 6
 )
 
-// ensureNetwork makes the network for sandboxes if it is missing. It is shared by all installations on the engine: it holds nothing of any.
-func (e *Engine) ensureNetwork(ctx context.Context) error {
+// ensureNetwork makes the network for sandboxes if it is missing, and returns its id. It is shared by all installations on the engine: it
+// holds nothing of any. An engine takes the same name from two callers at once; then the older one counts, for all who look.
+func (e *Engine) ensureNetwork(ctx context.Context) (id string, err error) {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
-	found, err := e.api.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", "^"+ownNetwork+"$"))})
+	all, err := e.ownNetworks(ctx)
 	if err != nil {
-		return classify("list networks", err)
+		return "", err
 	}
-	if len(found) > 0 {
-		return nil
+	if len(all) == 0 {
+		_, err = e.api.NetworkCreate(ctx, ownNetwork, network.CreateOptions{
+			Driver: "bridge", Labels: map[string]string{labelRole: "network"},
+			Options: map[string]string{"com.docker.network.bridge.enable_icc": "false"},
+		})
+		if err != nil && !errdefs.IsConflict(err) && !strings.Contains(err.Error(), "already exists") {
+			return "", classify("create the network for sandboxes", err)
+		}
+		if all, err = e.ownNetworks(ctx); err != nil {
+			return "", err
+		}
 	}
-	_, err = e.api.NetworkCreate(ctx, ownNetwork, network.CreateOptions{
-		Driver: "bridge", Labels: map[string]string{labelRole: "network"},
-		Options: map[string]string{"com.docker.network.bridge.enable_icc": "false"},
-	})
-	if err != nil && !errdefs.IsConflict(err) && !strings.Contains(err.Error(), "already exists") {
-		return classify("create the network for sandboxes", err)
+	if len(all) == 0 {
+		return "", fmt.Errorf("the network for sandboxes, %s, was removed as soon as it was made", ownNetwork)
 	}
-	return nil
+	for _, extra := range all[1:] {
+		// One that is in use stays, and does no harm.
+		_ = e.api.NetworkRemove(ctx, extra.ID)
+	}
+	return all[0].ID, nil
+}
+
+// ownNetworks returns the networks with our name, the oldest first.
+func (e *Engine) ownNetworks(ctx context.Context) ([]network.Summary, error) {
+	all, err := e.api.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", "^"+ownNetwork+"$"))})
+	if err != nil {
+		return nil, classify("list networks", err)
+	}
+	slices.SortFunc(all, func(a, b network.Summary) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
+	return all, nil
 }
