@@ -16,7 +16,7 @@ type rollback struct {
 	at time.Time
 	by time.Duration
 	// changed are the records that the store had in another state, or not at all, before it was taken back. Not rebuilt of them are idempotency
-	// keys, records without a node, what a client was told of the end of one, and leases of ports that have been given out anew.
+	// keys, credentials, records without a node, what a client was told of the end of one, and leases of ports that have been given out anew.
 	changed map[sandbox.ID]bool
 	// doomed are containers that were not wanted any more when the store went back: an agent that has made up its mind about one removes it,
 	// whatever the store says a moment later.
