@@ -128,7 +128,7 @@ func TestExecutor(t *testing.T) {
 					t.Fatal("the create did not fail")
 				}
 			},
-			NewID:        func() sandbox.ID { return sandbox.ID(fmt.Sprintf("id-%d", n.Add(1))) },
+			NewID: func() sandbox.ID { return sandbox.ID(fmt.Sprintf("id-%d", n.Add(1))) },
 		}
 	})
 }
