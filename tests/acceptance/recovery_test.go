@@ -95,12 +95,16 @@ func (s *server) mirrored(all ...taken) {
 	s.t.Helper()
 	for _, x := range all {
 		s.eventually("the mirror has the deadline of "+x.id, func() bool {
-			files, _ := filepath.Glob(filepath.Join(s.dir, "state*", "mirror", x.id+".json"))
-			if len(files) != 1 {
-				return false
+			files, _ := filepath.Glob(filepath.Join(s.dir, "state*", "mirror", "journal"))
+			for _, name := range files {
+				text, _ := os.ReadFile(name) // it may just be written anew
+				for line := range strings.Lines(string(text)) {
+					if strings.Contains(line, `"id":"`+x.id+`"`) && strings.Contains(line, x.body["expiresAt"].(string)) {
+						return true
+					}
+				}
 			}
-			text, err := os.ReadFile(files[0])
-			return err == nil && strings.Contains(string(text), x.body["expiresAt"].(string))
+			return false
 		})
 	}
 }
@@ -110,7 +114,7 @@ func TestSplitStoreIsEmptied(t *testing.T) {
 	r.run(t)
 	t.Cleanup(r.kill)
 	s := newSplit(t, "")
-	s.split.redis = "redis://" + r.address + "/0"
+	s.split.redis = r.url()
 	s.run()
 	s.cleanUp()
 	a, b := s.take("a"), s.take("b")
@@ -142,7 +146,7 @@ func TestSplitStoreGoesBack(t *testing.T) {
 	r.run(t)
 	t.Cleanup(func() { r.kill() })
 	s := newSplit(t, "")
-	s.split.redis = "redis://" + r.address + "/0"
+	s.split.redis = r.url()
 	s.run()
 	s.cleanUp()
 	a := s.take("a")
@@ -190,11 +194,11 @@ func (r *redisServer) empty(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	answer := make([]byte, 5)
-	if _, err := io.WriteString(c, "FLUSHALL\r\n"); err != nil {
+	answer := make([]byte, 10)
+	if _, err := io.WriteString(c, "AUTH "+r.password+"\r\nFLUSHALL\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(c, answer); err != nil || string(answer) != "+OK\r\n" {
+	if _, err := io.ReadFull(c, answer); err != nil || string(answer) != "+OK\r\n+OK\r\n" {
 		t.Fatalf("FLUSHALL: %q, %v", answer, err)
 	}
 }

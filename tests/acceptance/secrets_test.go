@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -63,9 +65,19 @@ func (s *server) inspections() map[string]string {
 	out := map[string]string{}
 	for _, engine := range s.engines() {
 		for _, c := range strings.Fields(docker(s.t, append(engine, "ps", "-aq", "--filter", "label=dev.opensandbox.installation="+s.installation())...)) {
-			text := docker(s.t, append(engine, "inspect", c)...)
-			out["docker inspect "+c] = text
-			image := docker(s.t, append(engine, "inspect", "-f", "{{.Image}}", c)...)
+			text, err := exec.Command("docker", append(engine[:len(engine):len(engine)], "inspect", c)...).Output()
+			if err != nil && strings.TrimSpace(string(text)) == "[]" {
+				continue // it has been removed meanwhile
+			}
+			if err != nil {
+				s.t.Fatalf("docker inspect %s: %v", c, err)
+			}
+			out["docker inspect "+c] = string(text)
+			var of []struct{ Image string }
+			if err := json.Unmarshal(text, &of); err != nil || len(of) != 1 {
+				s.t.Fatalf("docker inspect %s: %v: %s", c, err, text)
+			}
+			image := of[0].Image
 			out["docker image inspect "+image] = docker(s.t, append(engine, "image", "inspect", image)...)
 		}
 	}

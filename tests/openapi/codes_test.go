@@ -10,7 +10,7 @@ import (
 )
 
 // internal are codes that no client ever gets: they travel between the parts of the platform.
-var internal = []string{"SANDBOX::STALE", "NODE::TAKEN", "EXECUTOR::PORT_TAKEN"}
+var internal = []string{"SANDBOX::STALE", "NODE::TAKEN", "EXECUTOR::PORT_TAKEN", "STORE::RECOVERING", "STORE::WENT_BACK"}
 
 // general are the codes of statuses for errors that have none of their own. The API's errors of these statuses have.
 var general = []string{"CONFLICT", "TOO_MANY_REQUESTS", "UNAUTHENTICATED"}
