@@ -38,6 +38,16 @@ func (s *Store) Recovery(ctx context.Context) (sandbox.Recovery, error) {
 	return s.recover(ctx, func(*step, *sandbox.Recovery) (bool, error) { return false, nil })
 }
 
+// GetWithRecovery implements sandbox.Recoveries.
+func (s *Store) GetWithRecovery(ctx context.Context, id sandbox.ID) (r sandbox.Record, now sandbox.Recovery, err error) {
+	err = s.do(ctx, func(*step) (err error) {
+		r, err = s.copyOf(id)
+		now = s.recovery()
+		return err
+	})
+	return r, now, err
+}
+
 // recover changes the state of the recovery in one step and returns what it became.
 func (s *Store) recover(ctx context.Context, fn func(st *step, r *sandbox.Recovery) (bool, error)) (sandbox.Recovery, error) {
 	var out sandbox.Recovery

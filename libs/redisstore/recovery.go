@@ -65,6 +65,19 @@ func (s *Store) Recovery(ctx context.Context) (sandbox.Recovery, error) {
 	return r, s.failed("recovery", err)
 }
 
+// GetWithRecovery implements sandbox.Recoveries.
+func (s *Store) GetWithRecovery(ctx context.Context, id sandbox.ID) (sandbox.Record, sandbox.Recovery, error) {
+	v, err := s.look(ctx, id, hash{s.keys.meta(), markFields})
+	if err != nil {
+		return sandbox.Record{}, sandbox.Recovery{}, s.failed("get", err)
+	}
+	if v.rec == nil {
+		return sandbox.Record{}, sandbox.Recovery{}, sandbox.ErrNotFound(id)
+	}
+	now, err := parseRecovery(v.more[0])
+	return *v.rec, now, s.failed("get", err)
+}
+
 // mayEnd is Recovery.MayEnd for the present state.
 func (s *Store) mayEnd(ctx context.Context) error {
 	r, err := s.Recovery(ctx)

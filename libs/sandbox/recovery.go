@@ -301,6 +301,8 @@ func (s *Sighting) observed(r *Record, now time.Time) Observed {
 type Recoveries interface {
 	// Recovery returns the mark and the state of the last recovery. A store that has lost even its mark shows the zero incarnation.
 	Recovery(ctx context.Context) (Recovery, error)
+	// GetWithRecovery is Get and then Recovery, in one round trip.
+	GetWithRecovery(ctx context.Context, id ID) (Record, Recovery, error)
 	// Recover takes in a claim; see Recovery.Claim. A claim that is not behind changes nothing. When a recovery begins, a lease that has run out
 	// counts as one that runs out now: how long its node has really been away is not known.
 	Recover(ctx context.Context, c Claim) (Recovery, error)

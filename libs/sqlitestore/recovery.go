@@ -88,6 +88,16 @@ func (s *Store) Recovery(ctx context.Context) (out sandbox.Recovery, err error) 
 	return out, err
 }
 
+// GetWithRecovery implements sandbox.Recoveries.
+func (s *Store) GetWithRecovery(ctx context.Context, id sandbox.ID) (sandbox.Record, sandbox.Recovery, error) {
+	r, err := s.Get(ctx, id)
+	if err != nil {
+		return r, sandbox.Recovery{}, err
+	}
+	now, err := s.Recovery(ctx)
+	return r, now, err
+}
+
 // Recover implements sandbox.Recoveries.
 func (s *Store) Recover(ctx context.Context, c sandbox.Claim) (out sandbox.Recovery, err error) {
 	err = s.do(ctx, "recover", func(t *tx) error {

@@ -154,6 +154,14 @@ func (s *sandboxes) Recovery(ctx context.Context) (sandbox.Recovery, error) {
 	return read(ctx, s.observe, "recovery", s.Store.Recovery)
 }
 
+func (s *sandboxes) GetWithRecovery(ctx context.Context, id sandbox.ID) (r sandbox.Record, now sandbox.Recovery, err error) {
+	r, err = read(ctx, s.observe, "get", func(ctx context.Context) (r sandbox.Record, err error) {
+		r, now, err = s.Store.GetWithRecovery(ctx, id)
+		return r, err
+	})
+	return r, now, err
+}
+
 func (s *sandboxes) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error) {
 	return read(ctx, s.observe, "recover", func(ctx context.Context) (sandbox.Recovery, error) { return s.Store.Recover(ctx, c) })
 }

@@ -226,6 +226,14 @@ func (p storePort) Recovery(ctx context.Context) (sandbox.Recovery, error) {
 	return read(p, func() (sandbox.Recovery, error) { return p.s.Recovery(ctx) })
 }
 
+func (p storePort) GetWithRecovery(ctx context.Context, id sandbox.ID) (r sandbox.Record, now sandbox.Recovery, err error) {
+	r, err = read(p, func() (r sandbox.Record, err error) {
+		r, now, err = p.s.GetWithRecovery(ctx, id)
+		return r, err
+	})
+	return r, now, err
+}
+
 func (p storePort) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error) {
 	return write(p, "Recover", func() (sandbox.Recovery, error) { return p.s.Recover(ctx, c) })
 }

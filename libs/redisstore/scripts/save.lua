@@ -78,8 +78,8 @@ local function room()
       for port in string.gmatch(ports, '=(%d+)') do numbers[#numbers + 1] = port end
       redis.call('HSET', holds, holder, cpu .. ' ' .. memory .. ' ' .. table.concat(numbers, ','))
       redis.call('HINCRBY', used, 'count', 1)
-      redis.call('HINCRBY', used, 'cpu', cpu)
-      redis.call('HINCRBY', used, 'memory', memory)
+      if cpu ~= '0' then redis.call('HINCRBY', used, 'cpu', cpu) end
+      if memory ~= '0' then redis.call('HINCRBY', used, 'memory', memory) end
     end
   end
   return nil

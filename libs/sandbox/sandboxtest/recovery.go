@@ -174,6 +174,17 @@ var recoveryTests = []test{
 			e.equal("the epoch", lost.Placement.Epoch, want)
 		}
 	}},
+	{"a record with the recovery", func(e *env) {
+		e.register("n")
+		e.running("a", "n")
+		r, now, err := e.GetWithRecovery(e.ctx(), "a")
+		e.ok(err)
+		e.equal("the record", r, e.get("a"))
+		e.equal("the recovery", now, e.recovery())
+		if _, _, err := e.GetWithRecovery(e.ctx(), "b"); !fault.Is(err, fault.NotFound) {
+			e.Errorf("a record that is not there: %v", err)
+		}
+	}},
 	{"who calls the roll is heard", func(e *env) {
 		n := e.register("n")
 		e.hinted("the roll", sandbox.TopicRollCall, func() { e.ok(e.CallRoll(e.ctx())) })

@@ -161,7 +161,7 @@ func New(cfg Config, deps Deps) *Converger {
 		deps.Work = untraced
 	}
 	if deps.Recovery == nil {
-		deps.Recovery = believed{}
+		deps.Recovery = believed{deps.Store}
 	}
 	return &Converger{cfg: cfg, deps: deps, starts: map[sandbox.ID]start{}, cut: newCutOff(deps.WasStopped)}
 }

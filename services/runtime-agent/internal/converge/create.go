@@ -48,7 +48,7 @@ func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) 
 	}
 	// Between create and start the record is read again: a container that has been started cannot be unstarted, and this process may have
 	// been stopped for long, while another agent brought the create to its end.
-	cur, err := c.deps.Store.Get(ctx, r.ID)
+	cur, err := c.deps.Recovery.Get(ctx, r.ID)
 	if err != nil {
 		return again, err
 	}
@@ -56,10 +56,13 @@ func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) 
 		!maps.Equal(cur.Placement.Ports, r.Placement.Ports) {
 		return again, nil // what was created is removed by the next step, or by the next comparison
 	}
-	return c.startNew(ctx, now, &cur)
+	if out, handled, err := c.waitsFromBefore(ctx, &cur); handled {
+		return out, err
+	}
+	return c.start(ctx, now, &cur)
 }
 
-// startNew is start for a container that has never been started.
+// startNew is start for a container that was found, and has never been started.
 func (c *Converger) startNew(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
 	// The record was read before: if the store has gone back by then, it may be one that has come to its end already.
 	if err := c.deps.Recovery.Fresh(ctx); err != nil {

@@ -15,6 +15,8 @@ type Recovery interface {
 	Waits(r *sandbox.Record) (before, going bool)
 	// Fresh makes Waits know what the store says now.
 	Fresh(ctx context.Context) error
+	// Get reads a record, and makes Waits know what the store says after that.
+	Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error)
 	// Saw is told of each record that was read, and Missed of each that was not found. Both report whether that shows that the store has gone
 	// back: a version is older than one that was seen, or a record that was wanted is no more.
 	Saw(ctx context.Context, r *sandbox.Record) (wentBack bool, err error)
@@ -24,11 +26,18 @@ type Recovery interface {
 }
 
 // believed is a store that is never lost.
-type believed struct{}
+type believed struct {
+	Store interface {
+		Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error)
+	}
+}
 
-func (believed) Settled(context.Context) (bool, error)              { return true, nil }
-func (believed) Waits(*sandbox.Record) (before, going bool)         { return false, false }
-func (believed) Fresh(context.Context) error                        { return nil }
+func (believed) Settled(context.Context) (bool, error)      { return true, nil }
+func (believed) Waits(*sandbox.Record) (before, going bool) { return false, false }
+func (believed) Fresh(context.Context) error                { return nil }
+func (b believed) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error) {
+	return b.Store.Get(ctx, id)
+}
 func (believed) Saw(context.Context, *sandbox.Record) (bool, error) { return false, nil }
 func (believed) Missed(context.Context, sandbox.ID) (bool, error)   { return false, nil }
 func (believed) Unknown(context.Context) error                      { return nil }

@@ -16,6 +16,7 @@ import (
 // Store is what recovering needs of the store.
 type Store interface {
 	Recovery(ctx context.Context) (sandbox.Recovery, error)
+	GetWithRecovery(ctx context.Context, id sandbox.ID) (sandbox.Record, sandbox.Recovery, error)
 	Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error)
 	Sight(ctx context.Context, s sandbox.Sighting) (sandbox.Record, error)
 	Reported(ctx context.Context, node string, session uint64) (sandbox.Recovery, error)
@@ -112,9 +113,15 @@ func (g *Guard) Look(ctx context.Context) (sandbox.Recovery, error) {
 	if err != nil {
 		return r, fmt.Errorf("look at the store: %w", err)
 	}
+	return g.looked(ctx, known, r)
+}
+
+// looked takes in what the store has answered to somebody who knew a mark.
+func (g *Guard) looked(ctx context.Context, known sandbox.Mark, r sandbox.Recovery) (sandbox.Recovery, error) {
 	if r.Mark.Behind(known) {
 		g.cfg.Log.ErrorContext(ctx, "the store is another one, or has gone back to an older state; it is recovered from what the nodes have",
 			"knew", known, "has", r.Mark)
+		var err error
 		if r, err = g.store.Recover(ctx, sandbox.Claim{Known: known, Node: g.cfg.Node}); err != nil {
 			return r, fmt.Errorf("begin the recovery of the store: %w", err)
 		}
@@ -338,6 +345,17 @@ func (g *Guard) Waits(r *sandbox.Record) (before, going bool) {
 func (g *Guard) Fresh(ctx context.Context) error {
 	_, err := g.Look(ctx)
 	return err
+}
+
+// Get is Fresh for a record that is read with it.
+func (g *Guard) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error) {
+	known := g.mark()
+	rec, r, err := g.store.GetWithRecovery(ctx, id)
+	if err != nil {
+		return rec, err
+	}
+	_, err = g.looked(ctx, known, r)
+	return rec, err
 }
 
 // Unknown says that there is a container older than the store, of which the store knows nothing: the node has to report again.
