@@ -113,8 +113,12 @@ func (s *server) recorded() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	// Its own one, because every test server that ends closes connections of the default one.
+	transport := &http.Transport{DisableCompression: true}
+	s.t.Cleanup(transport.CloseIdleConnections)
 	proxy := &httputil.ReverseProxy{
 		FlushInterval: -1,
+		Transport:     transport,
 		ErrorLog:      log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)

@@ -138,8 +138,8 @@ func TestProxyReachesEveryPort(t *testing.T) {
 	}
 }
 
+// Not beside other tests: there, streams through the server have been seen to break off, which is not understood yet.
 func TestPublishedClientsThroughTheServer(t *testing.T) {
-	t.Parallel()
 	s := start(t, "")
 	python := needEnv(t, "OPENSANDBOX_TEST_VENV") + "/bin/python"
 	for _, kind := range []string{"async", "sync"} {

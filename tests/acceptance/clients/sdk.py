@@ -7,6 +7,7 @@ import inspect
 import io
 import sys
 import time
+import urllib.error
 import urllib.request
 from datetime import timedelta
 
@@ -112,8 +113,11 @@ async def ports(box):
     await done(box.commands.run("mkdir -p /tmp/www; echo served > /tmp/www/index.html; httpd -p 8080 -h /tmp/www; httpd -p 3000 -h /tmp/www"))
     for port in (8080, 3000):
         endpoint = await done(box.get_endpoint(port))
-        with urllib.request.urlopen(f"http://{endpoint.endpoint}/", timeout=10) as answer:
-            same(answer.read(), b"served\n")
+        try:
+            with urllib.request.urlopen(f"http://{endpoint.endpoint}/", timeout=10) as answer:
+                same(answer.read(), b"served\n")
+        except urllib.error.HTTPError as e:
+            raise AssertionError(f"port {port} at {endpoint.endpoint}: {e.code} {e.headers} {e.read()}") from e
 
 
 async def lifecycle(cls, manager_cls, box, image):

@@ -121,7 +121,7 @@ func (c *Converger) reportExit(ctx context.Context, r *sandbox.Record, in execut
 	code := in.ExitCode
 	rep := sandbox.Report{State: sandbox.StateTerminated, Reason: sandbox.ReasonExited, Message: "the entry point has ended with exit code 0",
 		ExitCode: &code, Started: true}
-	if in.Addresses.ContainerIP != "" {
+	if in.Addresses.ContainerIP != "" || len(in.Addresses.Ports) > 0 {
 		rep.Addresses = in.Addresses
 	}
 	switch {

@@ -47,6 +47,10 @@ func (e *Engine) instance(c container.InspectResponse) (executor.Instance, error
 	}
 	if n := c.NetworkSettings; n != nil {
 		in.Addresses = addresses(n)
+		if !e.local {
+			// On this machine it may be the address of another engine's container, with somebody else's sandbox in it.
+			in.Addresses.ContainerIP = ""
+		}
 	}
 	if h := c.HostConfig; h != nil && h.NetworkMode.IsHost() {
 		in.Addresses = onHost(c.State.Running)
