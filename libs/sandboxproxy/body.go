@@ -18,8 +18,12 @@ type requestBody struct {
 	ended, broken atomic.Bool
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. After the end it says so again and does not ask: the transport looks for it once more when it has sent the body,
+// and net/http has closed the body by then if the answer has begun.
 func (b *requestBody) Read(p []byte) (int, error) {
+	if b.ended.Load() {
+		return 0, io.EOF
+	}
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):

@@ -34,8 +34,8 @@ func (s *server) through(id string, port int) (string, []string) {
 }
 
 // Commands, ranges, chunked uploads and bodies of DELETE go through the server as they go directly, and execd keeps its token rule.
-// Not beside other tests, as TestPublishedClientsThroughTheServer.
 func TestRow05ThroughTheServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, "")
 	for range s.engines() {
 		id := s.create(nil)
@@ -139,8 +139,8 @@ func TestProxyReachesEveryPort(t *testing.T) {
 	}
 }
 
-// Not beside other tests: there, streams through the server have been seen to break off, which is not understood yet.
 func TestPublishedClientsThroughTheServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, "")
 	python := needEnv(t, "OPENSANDBOX_TEST_VENV") + "/bin/python"
 	for _, kind := range []string{"async", "sync"} {
