@@ -28,6 +28,12 @@ func (m Mark) Behind(known Mark) bool {
 	return !m.Incarnation.Equal(known.Incarnation) || m.Changes < known.Changes
 }
 
+// Reaches reports whether a store that shows this mark has come as far as known, or has been recovered since. Answers of a store may arrive
+// out of order; of two marks the one that reaches the other is later.
+func (m Mark) Reaches(known Mark) bool {
+	return m.Incarnation.After(known.Incarnation) || (m.Incarnation.Equal(known.Incarnation) && m.Changes >= known.Changes)
+}
+
 // Recovery is a store's mark and how far its last recovery has come.
 type Recovery struct {
 	Mark Mark `json:"mark"`

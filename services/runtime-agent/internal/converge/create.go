@@ -56,18 +56,12 @@ func (c *Converger) make(ctx context.Context, now time.Time, r *sandbox.Record) 
 		!maps.Equal(cur.Placement.Ports, r.Placement.Ports) {
 		return again, nil // what was created is removed by the next step, or by the next comparison
 	}
-	if out, handled, err := c.waitsFromBefore(ctx, &cur); handled {
-		return out, err
-	}
-	return c.start(ctx, now, &cur)
+	return c.startNew(ctx, now, &cur)
 }
 
-// startNew is start for a container that was found, and has never been started.
+// startNew is start for a container that has never been started. Recovery must know what the store has said after the record was read: if the
+// store has gone back by then, the record may be of a sandbox that has come to its end already.
 func (c *Converger) startNew(ctx context.Context, now time.Time, r *sandbox.Record) (Outcome, error) {
-	// The record was read before: if the store has gone back by then, it may be one that has come to its end already.
-	if err := c.deps.Recovery.Fresh(ctx); err != nil {
-		return again, err
-	}
 	if out, handled, err := c.waitsFromBefore(ctx, r); handled {
 		return out, err
 	}
@@ -165,6 +159,9 @@ func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record,
 		}
 		defer leave()
 		if in.Phase == executor.Created {
+			if err := c.deps.Recovery.Fresh(ctx); err != nil {
+				return again, err
+			}
 			return c.startNew(ctx, now, r)
 		}
 		return c.start(ctx, now, r)

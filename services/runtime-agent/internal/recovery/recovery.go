@@ -154,8 +154,7 @@ func (g *Guard) mark() sandbox.Mark {
 func (g *Guard) note(r sandbox.Recovery) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	newer := r.Mark.Incarnation.After(g.known.Incarnation) || (r.Mark.Incarnation.Equal(g.known.Incarnation) && r.Mark.Changes >= g.known.Changes)
-	if newer {
+	if r.Mark.Reaches(g.known) {
 		if !r.Mark.Incarnation.Equal(g.known.Incarnation) || r.Awaits(g.cfg.Node) {
 			clear(g.seen) // sightings make records whose versions begin anew
 		}

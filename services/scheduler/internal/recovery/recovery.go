@@ -130,7 +130,7 @@ func (w *Watch) look(ctx context.Context) (sandbox.Recovery, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.Mark.Incarnation.After(w.known.Incarnation) || (r.Mark.Incarnation.Equal(w.known.Incarnation) && r.Mark.Changes >= w.known.Changes) {
+	if r.Mark.Reaches(w.known) {
 		w.known, w.state = r.Mark, r
 	}
 	return r, nil
