@@ -32,8 +32,11 @@ func (k keys) images() string    { return k.shared() + "images" }
 func (k keys) forgotten() string { return k.shared() + "forgotten" }
 func (k keys) counts() string    { return k.shared() + "counts" }
 
-// Hints go over one channel for each topic, but over one for those of all records: the id is the message there.
+// hints is what the names of all channels begin with.
 func (k keys) hints() string { return k.shared() + "hints:" }
+
+// channel returns where the hints of a topic go, and as what. Each topic has a channel, but those of all records share one, on which the id is
+// the message.
 func (k keys) channel(t sandbox.Topic) (channel, message string) {
 	if id, ok := strings.CutPrefix(string(t), recordTopics); ok {
 		return k.hints() + recordTopics, id

@@ -40,6 +40,14 @@ for _ = 1, tonumber(arg()) do
   end
 end
 
+-- hold notes what a holder has, and adds it up.
+local function hold(used, holds, holder, cpu, memory, ports)
+  redis.call('HSET', holds, holder, cpu .. ' ' .. memory .. ' ' .. ports)
+  redis.call('HINCRBY', used, 'count', 1)
+  if cpu ~= '0' then redis.call('HINCRBY', used, 'cpu', cpu) end
+  if memory ~= '0' then redis.call('HINCRBY', used, 'memory', memory) end
+end
+
 -- room looks for what a placement needs on one node. It only reads; take() follows once all guards hold.
 local take
 local ports = nil
@@ -76,10 +84,7 @@ local function room()
     for _, port in ipairs(given) do redis.call('HSET', leases, port, holder) end
     if anew then
       for port in string.gmatch(ports, '=(%d+)') do numbers[#numbers + 1] = port end
-      redis.call('HSET', holds, holder, cpu .. ' ' .. memory .. ' ' .. table.concat(numbers, ','))
-      redis.call('HINCRBY', used, 'count', 1)
-      if cpu ~= '0' then redis.call('HINCRBY', used, 'cpu', cpu) end
-      if memory ~= '0' then redis.call('HINCRBY', used, 'memory', memory) end
+      hold(used, holds, holder, cpu, memory, table.concat(numbers, ','))
     end
   end
   return nil
@@ -162,10 +167,7 @@ local operations = {
     for port in string.gmatch(wanted, '%d+') do
       if redis.call('HSETNX', leases, port, holder) == 1 or redis.call('HGET', leases, port) == holder then numbers[#numbers + 1] = port end
     end
-    redis.call('HSET', holds, holder, cpu .. ' ' .. memory .. ' ' .. table.concat(numbers, ','))
-    redis.call('HINCRBY', used, 'count', 1)
-    redis.call('HINCRBY', used, 'cpu', cpu)
-    redis.call('HINCRBY', used, 'memory', memory)
+    hold(used, holds, holder, cpu, memory, table.concat(numbers, ','))
   end,
   free = function()
     local used, holds, leases, holder = key(), key(), key(), arg()
