@@ -58,7 +58,7 @@ var chinese = map[string]string{
 
 	"runtime.type": "运行沙箱的方式。kubernetes 的各节会被检查，但目前还不能以它启动",
 
-	"docker.network_mode":         "沙箱的网络：bridge、host（所有沙箱共用节点的端口），或引擎上已有网络的名称（OpenSandbox 1.1.1 默认为 host）",
+	"docker.network_mode":         "沙箱的网络：bridge、host（同一时间只有一个沙箱，使用节点的全部端口），或引擎上已有网络的名称（OpenSandbox 1.1.1 默认为 host）",
 	"docker.api_timeout":          "每次调用引擎的超时秒数",
 	"docker.pull_timeout_seconds": "拉取镜像的超时秒数",
 	"docker.max_concurrency":      "同时进行的创建和删除数",

@@ -15,7 +15,7 @@ import (
 func dockerKeys(s *Settings, home string) []conf.Key {
 	v := &s.Docker
 	return []conf.Key{
-		networkMode(&v.NetworkMode).Describe("network of the sandboxes: `bridge`, `host` (all sandboxes share the ports of the node), or the name of a network that exists on the engine (1.1.1: `host`)", agent),
+		networkMode(&v.NetworkMode).Describe("network of the sandboxes: `bridge`, `host` (one sandbox at a time, with all ports of the node), or the name of a network that exists on the engine (1.1.1: `host`)", agent),
 		conf.Seconds("docker.api_timeout", &v.APITimeout, 1, 1<<20).Describe("seconds for a call of the engine", agent),
 		conf.Seconds("docker.pull_timeout_seconds", &v.PullTimeout, 1, 1<<20).Describe(ours+"seconds for a pull", agent),
 		conf.Int("docker.max_concurrency", &v.MaxConcurrency, 0, 1024).ByDefault("4 × processors").Describe(ours+"creates and removals at once", agent),
