@@ -170,9 +170,12 @@ func TestWhatAllSandboxesGet(t *testing.T) {
 	p, _ := start(t, e, func(p *executor.Plan) {
 		p.Env, p.Unset = map[string]string{"BOTH": "mine", "MINE": "2"}, []string{"DROPPED", "NOT_THERE"}
 	})
-	out, _ := inside(t, e, containerName(p.ID), "sh", "-c", "echo $FLEET,$BOTH,$MINE,${DROPPED-none},$OPENSANDBOX_ID; cat /shared/shared; echo x > /shared/y")
-	if !strings.Contains(out, "1,mine,2,none,"+string(p.ID)+"\nfor all") || !strings.Contains(out, "Read-only") {
+	out, _ := inside(t, e, containerName(p.ID), "sh", "-c", "echo $FLEET,$BOTH,$MINE,${DROPPED-none},$OPENSANDBOX_ID; cat /shared/shared")
+	if out != "1,mine,2,none,"+string(p.ID)+"\nfor all" {
 		t.Errorf("inside: %q", out)
+	}
+	if out, code := inside(t, e, containerName(p.ID), "touch", "/shared/y"); code == 0 || !strings.Contains(out, "Read-only") {
+		t.Errorf("a write to what is bound read-only: %q, %d", out, code)
 	}
 	clash := p
 	clash.ID, clash.Ports = newID(), freePorts(t)
