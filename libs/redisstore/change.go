@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,19 +17,18 @@ type change struct {
 	k  keys
 	id sandbox.ID
 	// name is that of the call, or "": save.lua knows by it what it has done already.
-	name       string
-	keyList    []string
-	keyAt      map[string]int
-	version    string
-	guards     []any
-	guardCount int
-	room       []any
-	record     []any
-	deadline   string
-	attention  string
-	ops        []any
-	opCount    int
-	topics     []sandbox.Topic
+	name      string
+	keyList   []string
+	keyAt     map[string]int
+	version   string
+	guards    []guard
+	room      []any
+	record    []any
+	deadline  string
+	attention string
+	ops       []any
+	opCount   int
+	topics    []sandbox.Topic
 }
 
 // noRecord is the version of a change that writes no record.
@@ -60,10 +60,21 @@ func (c *change) key(name string) int {
 	return len(c.keyList)
 }
 
+// guard is what a change depends on in one hash.
+type guard struct {
+	key           int
+	fields, wants []any
+}
+
 // guard makes the change depend on a field of a hash; "" means missing.
 func (c *change) guard(key, field, want string) {
-	c.guards = append(c.guards, c.key(key), field, want)
-	c.guardCount++
+	k := c.key(key)
+	i := slices.IndexFunc(c.guards, func(g guard) bool { return g.key == k })
+	if i < 0 {
+		i, c.guards = len(c.guards), append(c.guards, guard{key: k})
+	}
+	g := &c.guards[i]
+	g.fields, g.wants = append(g.fields, field), append(g.wants, want)
 }
 
 func (c *change) op(name string, args ...any) {
@@ -73,7 +84,10 @@ func (c *change) op(name string, args ...any) {
 
 // args are the arguments of save.lua.
 func (c *change) args() []any {
-	out := append([]any{c.version, c.name, c.guardCount}, c.guards...)
+	out := []any{c.version, c.name, len(c.guards)}
+	for _, g := range c.guards {
+		out = append(append(append(out, g.key, len(g.fields)), g.fields...), g.wants...)
+	}
 	if c.room == nil {
 		out = append(out, "0")
 	} else {

@@ -65,23 +65,22 @@ func (s *Store) insert(ctx context.Context, n sandbox.New, free sandbox.ID) (san
 	for _, label := range sortedKeys(n.Metadata) {
 		keyList = append(keyList, k.label(n.Tenant, st, label, n.Metadata[label]))
 	}
-	records, _ := k.channel(sandbox.RecordTopic(n.ID))
 	placement, _ := k.channel(sandbox.TopicPlacement)
 	deadline, _ := k.channel(sandbox.TopicDeadline)
-	out, err := s.run(ctx, s.scripts.insert, keyList, string(n.ID), rec[0], rec[2], flag, lifetime, schema, records, placement, deadline, s.given(),
+	out, err := s.run(ctx, s.scripts.insert, keyList, string(n.ID), rec[0], rec[2], flag, lifetime, schema, placement, deadline, s.given(),
 		n.Tenant, callName(), countField(&r), keep, n.Key.Hash, string(free), k.records(), string(n.Secret))
 	if err != nil {
 		return sandbox.Record{}, nil, err
 	}
-	return inserted(n.ID, rec, out)
+	return inserted(r, out)
 }
 
-// inserted reads the answer of insert.lua.
-func inserted(id sandbox.ID, rec []any, out any) (sandbox.Record, *held, error) {
+// inserted reads the answer of insert.lua, which was given r.
+func inserted(r sandbox.Record, out any) (sandbox.Record, *held, error) {
 	list, ok := out.([]any)
 	switch {
 	case ok && len(list) == 1 && list[0] == answerExists:
-		return sandbox.Record{}, nil, fault.New(fault.Conflict, "a sandbox with this id exists").About(string(id))
+		return sandbox.Record{}, nil, fault.New(fault.Conflict, "a sandbox with this id exists").About(string(r.ID))
 	case ok && len(list) == 4 && list[0] == answerHeld:
 		h := &held{}
 		h.hash, _ = list[1].(string)
@@ -99,11 +98,18 @@ func inserted(id sandbox.ID, rec []any, out any) (sandbox.Record, *held, error) 
 	case !ok || len(list) != 3:
 		return sandbox.Record{}, nil, errAnswer(out)
 	}
-	made, err := decode(id, []any{rec[0], list[2], rec[2], "1", "", schema, list[1]})
-	if err != nil {
-		return sandbox.Record{}, nil, err
+	times := [2]time.Time{}
+	for i := range times {
+		text, _ := list[1+i].(string)
+		at, err := parseMicros(text)
+		if err != nil {
+			return sandbox.Record{}, nil, errAnswer(out)
+		}
+		times[i] = at
 	}
-	return *made, nil, nil
+	r = r.Clone() // it holds what the caller has given
+	r.Version, r.CreatedAt, r.Intent.ExpiresAt = 1, times[0], times[1]
+	return r, nil, nil
 }
 
 // given is the time of a test's clock in microseconds, or "" for the server's own.

@@ -67,15 +67,17 @@ func (s *Store) Recovery(ctx context.Context) (sandbox.Recovery, error) {
 
 // GetWithRecovery implements sandbox.Recoveries.
 func (s *Store) GetWithRecovery(ctx context.Context, id sandbox.ID) (sandbox.Record, sandbox.Recovery, error) {
-	v, err := s.look(ctx, id, hash{s.keys.meta(), markFields})
+	pipe := s.client.Pipeline()
+	record, meta := pipe.HMGet(ctx, s.keys.record(id), fields...), pipe.HMGet(ctx, s.keys.meta(), markFields...)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return sandbox.Record{}, sandbox.Recovery{}, s.failed("get", err)
+	}
+	r, err := decode(id, record.Val())
 	if err != nil {
 		return sandbox.Record{}, sandbox.Recovery{}, s.failed("get", err)
 	}
-	if v.rec == nil {
-		return sandbox.Record{}, sandbox.Recovery{}, sandbox.ErrNotFound(id)
-	}
-	now, err := parseRecovery(v.more[0])
-	return *v.rec, now, s.failed("get", err)
+	now, err := parseRecovery(texts(meta.Val()))
+	return *r, now, s.failed("get", err)
 }
 
 // mayEnd is Recovery.MayEnd for the present state.

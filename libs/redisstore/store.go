@@ -256,13 +256,18 @@ func (s *Store) look(ctx context.Context, id sandbox.ID, more ...hash) (*view, e
 		return nil, err
 	}
 	for _, h := range hashes[1:] {
-		values := make([]string, len(h))
-		for i := range h {
-			values[i], _ = h[i].(string)
-		}
-		v.more = append(v.more, values)
+		v.more = append(v.more, texts(h))
 	}
 	return v, nil
+}
+
+// texts are values of a hash, "" for those that are missing.
+func texts(values []any) []string {
+	out := make([]string, len(values))
+	for i := range values {
+		out[i], _ = values[i].(string)
+	}
+	return out
 }
 
 func (s *Store) read(ctx context.Context, keyList []string, args []any) (time.Time, [][]any, error) {

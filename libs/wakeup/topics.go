@@ -11,7 +11,8 @@ import (
 // before is nil for an insert. A renewal or a metadata patch gives none.
 func Of(before, after *sandbox.Record) []sandbox.Topic {
 	if before == nil {
-		before = &sandbox.Record{ID: after.ID}
+		// What a new record asks for is no change to anybody: nobody waits for what there was not.
+		before = &sandbox.Record{ID: after.ID, Intent: sandbox.Intent{Desired: after.Intent.Desired, Generation: after.Intent.Generation}}
 	}
 	var topics []sandbox.Topic
 	if moved(before, after) {
@@ -26,12 +27,13 @@ func Of(before, after *sandbox.Record) []sandbox.Topic {
 	return topics
 }
 
-// moved reports a change of what waiters look at: what is desired, where it is, what was seen, and whether it has ended.
+// moved reports a change of what waiters look at: what is desired, where it is, what was seen, and whether it has ended. That it has got a
+// place is nothing yet: there it is only when something was seen.
 func moved(before, after *sandbox.Record) bool {
 	return before.Intent.Desired != after.Intent.Desired ||
 		before.Intent.Generation != after.Intent.Generation ||
 		!before.EndedAt.Equal(after.EndedAt) ||
-		!reflect.DeepEqual(before.Placement, after.Placement) ||
+		before.Placed() && !reflect.DeepEqual(before.Placement, after.Placement) ||
 		!reflect.DeepEqual(before.Observed, after.Observed)
 }
 

@@ -96,6 +96,7 @@ func TestOf(t *testing.T) {
 		}
 	}
 	placed := change(fresh, func(r *sandbox.Record) { must(r.Place("n", nil, sandbox.Resources{})) })
+	swapped := change(placed, func(r *sandbox.Record) { r.Placement.Ports = map[int]int{1: 2} })
 	running := change(placed, func(r *sandbox.Record) {
 		must(r.Observe(sandbox.Report{Node: "n", Epoch: 1, Generation: 1, State: sandbox.StateRunning}, now))
 	})
@@ -110,8 +111,10 @@ func TestOf(t *testing.T) {
 		before, after *sandbox.Record
 		want          []sandbox.Topic
 	}{
-		{"insert", nil, &fresh, []sandbox.Topic{record, sandbox.TopicPlacement}},
-		{"place", &fresh, &placed, []sandbox.Topic{record, work}},
+		{"insert", nil, &fresh, []sandbox.Topic{sandbox.TopicPlacement}},
+		{"insert of what runs", nil, &running, []sandbox.Topic{record}},
+		{"place", &fresh, &placed, []sandbox.Topic{work}},
+		{"another port", &placed, &swapped, []sandbox.Topic{record}},
 		{"running", &placed, &running, []sandbox.Topic{record}},
 		{"pause", &running, &pausing, []sandbox.Topic{record, work}},
 		{"gone while there is work", &pausing, &gone, []sandbox.Topic{record, work}},

@@ -5,8 +5,8 @@
 -- ARGV, in this order:
 --   version      the version that the writer has read, '0' for a record that must not exist yet, or '-' for no record
 --   name         of the call, '' for none: when the client sends a call anew because its answer was lost, it finds what it did itself
---   guards       count, then (key, field, value) each: the field of the hash must have this value, '' meaning that it is missing, '>n' a number
---                of n or more
+--   guards       count, then for each a key, the number of its fields, the fields, and the value that each must have: '' means that it is
+--                missing, '>n' a number of n or more
 --   room         '0', or '1' and what room() reads
 --   record       body, deadline, accepted, flags, node, ports and schema, unless version is '-'
 --   deadline, attention   the new times if they are earlier than the record's own were, else ''
@@ -28,15 +28,20 @@ if version ~= '-' then
     return {'moved'}
   end
 end
-for _ = 1, tonumber(arg()) do
-  local k, field, want = key(), arg(), arg()
-  local have = redis.call('HGET', k, field) or ''
+local function holds(have, want)
   local least = string.match(want, '^>(%d+)$')
-  local holds = have == want
-  if least then holds = tonumber(have ~= '' and have or '0') >= tonumber(least) end
-  if not holds then
-    if version == '-' and name ~= '' and redis.call('HGET', KEYS[2], 'by') == name then return {'ok', ''} end
-    return {'guard', field}
+  if least then return tonumber(have or '0') >= tonumber(least) end
+  return (have or '') == want
+end
+for _ = 1, tonumber(arg()) do
+  local k, fields = key(), {}
+  for i = 1, tonumber(arg()) do fields[i] = arg() end
+  local have = redis.call('HMGET', k, unpack(fields))
+  for i, field in ipairs(fields) do
+    if not holds(have[i], arg()) then
+      if version == '-' and name ~= '' and redis.call('HGET', KEYS[2], 'by') == name then return {'ok', ''} end
+      return {'guard', field}
+    end
   end
 end
 
@@ -66,14 +71,16 @@ local function room()
     if cpus > 0 and tonumber(cpu) > 0 and tonumber(have[2] or '0') + tonumber(cpu) > cpus then return 'full' end
     if memories > 0 and tonumber(memory) > 0 and tonumber(have[3] or '0') + tonumber(memory) > memories then return 'full' end
   end
-  local size = high - low + 1
-  for i = 0, size - 1 do
-    if #given == #inside then break end
-    local port = string.format('%d', low + (start + i) % size)
-    if redis.call('HEXISTS', leases, port) == 0 then
-      local till = redis.call('HGET', barred, port)
-      if not till or tonumber(till) <= now then given[#given + 1] = port end
+  -- The first ports that are looked at are free unless the range is crowded; then many are looked at in one go.
+  local size, at, some = high - low + 1, 0, #inside
+  while #given < #inside and at < size do
+    local tried = {}
+    for i = 1, math.min(some, size - at) do tried[i] = string.format('%d', low + (start + at + i - 1) % size) end
+    local leased, till = redis.call('HMGET', leases, unpack(tried)), redis.call('HMGET', barred, unpack(tried))
+    for i, port in ipairs(tried) do
+      if #given < #inside and not leased[i] and (not till[i] or tonumber(till[i]) <= now) then given[#given + 1] = port end
     end
+    at, some = at + #tried, 100
   end
   if #given < #inside then return 'ports' end
   local pairs_, numbers = {}, {}
@@ -81,7 +88,12 @@ local function room()
   for i, port in ipairs(given) do pairs_[#pairs_ + 1] = inside[i] .. '=' .. port end
   ports = table.concat(pairs_, ',')
   take = function()
-    for _, port in ipairs(given) do redis.call('HSET', leases, port, holder) end
+    local pairs_ = {}
+    for _, port in ipairs(given) do
+      pairs_[#pairs_ + 1] = port
+      pairs_[#pairs_ + 1] = holder
+    end
+    if #pairs_ > 0 then redis.call('HSET', leases, unpack(pairs_)) end
     if anew then
       for port in string.gmatch(ports, '=(%d+)') do numbers[#numbers + 1] = port end
       hold(used, holds, holder, cpu, memory, table.concat(numbers, ','))

@@ -46,7 +46,6 @@ func (e *env) settle() {
 	c, cancel := e.Subscribe(sandbox.RecordTopic(id))
 	defer cancel()
 	e.insert(id, noTimeout)
-	e.expectHint("probe", c)
 	e.gone(id, sandbox.ReasonDeleted)
 	e.expectHint("probe", c)
 }
@@ -130,6 +129,8 @@ func testHintTopics(e *env) {
 	e.register("n")
 	record, work := sandbox.RecordTopic("a"), sandbox.WorkTopic("n")
 	e.hinted("insert", sandbox.TopicPlacement, func() { e.insert("a") })
+	e.quiet("insert", sandbox.RecordTopic("b"), func() { e.insert("b") })
+	e.quiet("place", sandbox.RecordTopic("b"), func() { e.place("b", "n") })
 	e.hinted("place", work, func() { e.place("a", "n") })
 	e.hinted("progress", record, func() {
 		rep := e.reportOf(e.get("a"), sandbox.StatePending)

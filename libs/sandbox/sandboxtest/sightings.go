@@ -138,7 +138,7 @@ var sightingTests = []test{
 			r := e.sight(e.sighting(id, func(s *sandbox.Sighting) {
 				s.Epoch = 2
 				if id == "b" {
-					s.Ports = map[int]int{44772: 40062}
+					s.Ports = map[int]int{44772: portMax + 4}
 				}
 			}))
 			if r.Placement.Node != "n" || r.Placement.Epoch != 2 || sandbox.StateOf(&r) != sandbox.StateRunning {
@@ -213,19 +213,20 @@ var sightingTests = []test{
 	}},
 }
 
-// sighting is of a container on node n that runs, with all that its agent can know.
+// sighting is of a container on node n that runs, with all that its agent can know. Its ports lie above the range of the suite, so that none
+// of them is among those that a store chooses for a placement of the same test.
 func (e *env) sighting(id sandbox.ID, change ...func(s *sandbox.Sighting)) sandbox.Sighting {
 	e.Helper()
 	now := e.clock.Now()
 	s := sandbox.Sighting{
 		ID: id, Node: "n", Epoch: 1, Session: e.session("n"), Tenant: tenant, CreatedAt: now.Add(-time.Minute), Spec: Spec(time.Hour), Version: 9,
 		Intent:  sandbox.Intent{Desired: sandbox.DesiredRunning, Generation: 4, ExpiresAt: now.Add(2 * time.Hour), Metadata: map[string]string{"k": "v"}},
-		Ports:   map[int]int{44772: 40063, 8080: 40060},
-		Started: true, Ran: true, Addresses: sandbox.Addresses{ContainerIP: "10.0.0.9", Ports: map[int]int{44772: 40063, 8080: 40060}},
+		Ports:   map[int]int{44772: portMax + 1, 8080: portMax + 2},
+		Started: true, Ran: true, Addresses: sandbox.Addresses{ContainerIP: "10.0.0.9", Ports: map[int]int{44772: portMax + 1, 8080: portMax + 2}},
 		Reserved: sandbox.Resources{CPU: 250, Memory: 256 << 20}, RetainFor: time.Hour,
 	}
 	if id == "b" {
-		s.Ports = map[int]int{44772: 40059}
+		s.Ports = map[int]int{44772: portMax + 3}
 	}
 	for _, f := range change {
 		f(&s)

@@ -2,6 +2,7 @@
 package history
 
 import (
+	"container/list"
 	"slices"
 	"sync"
 
@@ -17,46 +18,47 @@ const (
 
 // History is a list of the last events. The zero value is ready. Safe for concurrent use.
 type History struct {
-	mu     sync.Mutex
-	events []executor.Event // oldest first
-	count  map[executor.Ref]int
+	mu sync.Mutex
+	// all holds events, of those of each incarnation; both oldest first.
+	all list.List
+	of  map[executor.Ref][]*list.Element
 }
 
 // Add adds an event, and forgets the oldest one where there are too many.
 func (h *History) Add(e executor.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.count == nil {
-		h.count = map[executor.Ref]int{}
+	if h.of == nil {
+		h.of = map[executor.Ref][]*list.Element{}
 	}
 	switch {
-	case h.count[e.Ref] >= PerSandbox:
-		h.drop(slices.IndexFunc(h.events, func(o executor.Event) bool { return o.Ref == e.Ref }))
-	case len(h.events) >= Total:
-		h.drop(0)
+	case len(h.of[e.Ref]) >= PerSandbox:
+		h.forgetFirst(e.Ref)
+	case h.all.Len() >= Total:
+		h.forgetFirst(h.all.Front().Value.(executor.Event).Ref)
 	}
-	h.events = append(h.events, e)
-	h.count[e.Ref]++
+	h.of[e.Ref] = append(h.of[e.Ref], h.all.PushBack(e))
 }
 
-func (h *History) drop(i int) {
-	r := h.events[i].Ref
-	h.events = slices.Delete(h.events, i, i+1)
-	if h.count[r]--; h.count[r] == 0 {
-		delete(h.count, r)
+// forgetFirst forgets the oldest event of an incarnation. The oldest of all is the oldest of its own.
+func (h *History) forgetFirst(r executor.Ref) {
+	of := h.of[r]
+	h.all.Remove(of[0])
+	if len(of) == 1 {
+		delete(h.of, r)
+		return
 	}
+	h.of[r] = slices.Delete(of, 0, 1)
 }
 
 // Last returns up to n last events of an incarnation, oldest first.
 func (h *History) Last(r executor.Ref, n int) []executor.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	of := h.of[r]
 	var out []executor.Event
-	for i := len(h.events) - 1; i >= 0 && len(out) < min(n, h.count[r]); i-- {
-		if h.events[i].Ref == r {
-			out = append(out, h.events[i])
-		}
+	for _, e := range of[len(of)-min(max(n, 0), len(of)):] {
+		out = append(out, e.Value.(executor.Event))
 	}
-	slices.Reverse(out)
 	return out
 }

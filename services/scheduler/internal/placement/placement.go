@@ -126,15 +126,15 @@ func (p *Placer) Step(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	more := len(records) == p.batch
-	records, left := p.rivals.share(records, now)
+	records, left := p.rivals.share(records, !more, now)
 	if more {
 		// There are more than one scheduler does in a step: others look at the same ones, and shall not begin with the same.
 		p.Random.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
 	}
-	r := &round{Placer: p, fleet: f, now: now, full: map[string]string{}, waits: map[sandbox.ID]bool{}}
+	r := &round{Placer: p, fleet: f, now: now, full: map[string]string{}, waits: map[sandbox.ID]bool{}, stale: map[sandbox.ID]bool{}}
 	err = r.placeAll(ctx, records)
 	p.waiting = r.waits
-	p.rivals.met(r.stale, now, p.Random)
+	p.rivals.met(records, r.stale, now, p.Random)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -214,8 +214,8 @@ type round struct {
 	// full says for each kind of sandbox that found no room what was short; the next of its kind would find none either.
 	full  map[string]string
 	waits map[sandbox.ID]bool
-	// stale counts the sandboxes that somebody else was faster with.
-	stale int
+	// stale are the sandboxes that somebody else was faster with.
+	stale map[sandbox.ID]bool
 	err   error
 }
 
@@ -278,7 +278,7 @@ func (r *round) place(ctx context.Context, rec *sandbox.Record) {
 	case outcome == OutcomeWaits:
 		r.waits[rec.ID] = true
 	case outcome == OutcomeStale:
-		r.stale++
+		r.stale[rec.ID] = true
 	case outcome == OutcomeError && (r.err == nil || fault.Is(err, fault.Unavailable)):
 		r.err = err
 	}

@@ -15,6 +15,9 @@ const (
 	// have as many to place. After that they may be dead.
 	leaveFor  = 20 * time.Millisecond
 	leaveEach = 5 * time.Millisecond
+	// clash is the part of its own half, one in so many, that others must have been faster with for a scheduler to change over. Less is what
+	// comes of patience that has ended.
+	clash = 4
 )
 
 // rivals keeps schedulers from all trying to place the same sandboxes. Each takes a half of the ids while it notices others, and the other
@@ -24,10 +27,20 @@ type rivals struct {
 	half uint32
 	// last is when another scheduler was noticed.
 	last time.Time
+	// left are those that were left to others in the last step.
+	left map[sandbox.ID]bool
 }
 
-// share returns what this scheduler should place now, and how many it leaves to others for the moment.
-func (v *rivals) share(records []sandbox.Record, now time.Time) (mine []sandbox.Record, left int) {
+// share returns what this scheduler should place now, and how many it leaves to others for the moment. all says that records are all that
+// need a node.
+func (v *rivals) share(records []sandbox.Record, all bool, now time.Time) (mine []sandbox.Record, left int) {
+	for i := range records {
+		delete(v.left, records[i].ID)
+	}
+	if all && len(v.left) > 0 {
+		v.last = now // somebody has placed them
+	}
+	v.left = map[sandbox.ID]bool{}
 	if v.last.IsZero() || now.Sub(v.last) > rivalFor {
 		return records, 0
 	}
@@ -35,9 +48,11 @@ func (v *rivals) share(records []sandbox.Record, now time.Time) (mine []sandbox.
 	for i := range records {
 		if v.owns(records[i].ID) || now.Sub(since(&records[i])) >= patience {
 			mine = append(mine, records[i])
+		} else {
+			v.left[records[i].ID] = true
 		}
 	}
-	return mine, len(records) - len(mine)
+	return mine, len(v.left)
 }
 
 func (v *rivals) owns(id sandbox.ID) bool {
@@ -46,13 +61,23 @@ func (v *rivals) owns(id sandbox.ID) bool {
 	return h.Sum32()&1 == v.half
 }
 
-// met notes that others were faster with so many sandboxes.
-func (v *rivals) met(stale int, now time.Time, random *rand.Rand) {
-	if stale == 0 {
+// met notes which of the tried sandboxes others were faster with.
+func (v *rivals) met(tried []sandbox.Record, stale map[sandbox.ID]bool, now time.Time, random *rand.Rand) {
+	if len(stale) == 0 {
 		return
 	}
 	v.last = now
-	if random.IntN(2) == 0 {
+	own, lost := 0, 0
+	for i := range tried {
+		if !v.owns(tried[i].ID) {
+			continue
+		}
+		own++
+		if stale[tried[i].ID] {
+			lost++
+		}
+	}
+	if lost*clash > own && random.IntN(2) == 0 {
 		v.half ^= 1
 	}
 }
