@@ -127,9 +127,8 @@ func (w *Worker) poke() {
 func (w *Worker) Run(ctx context.Context) error {
 	hint, cancel := w.source.Subscribe(sandbox.WorkTopic(w.node))
 	defer cancel()
-	var steps sync.WaitGroup
-	defer steps.Wait()
-	slots := make(chan struct{}, parallel)
+	steps := steppers{run: func(id sandbox.ID) { w.run(ctx, id) }, jobs: make(chan sandbox.ID)}
+	defer steps.end()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var readAt time.Time
@@ -139,15 +138,9 @@ func (w *Worker) Run(ctx context.Context) error {
 			readAt = now.Add(tick)
 		}
 		for id, ok := w.next(); ok; id, ok = w.next() {
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
+			if !steps.give(ctx, id) {
 				return nil
 			}
-			steps.Go(func() {
-				defer func() { <-slots }()
-				w.run(ctx, id)
-			})
 		}
 		timer.Reset(w.sleep(readAt))
 		select {
@@ -159,6 +152,44 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// steppers are the goroutines that run steps, as many as there was ever work for at once, up to parallel. They are kept because a step goes
+// deep: a new goroutine for each spent a twelfth of an agent's time on growing its stack.
+type steppers struct {
+	run  func(id sandbox.ID)
+	jobs chan sandbox.ID
+	n    int
+	all  sync.WaitGroup
+}
+
+// give hands a sandbox to one of them, and waits for one as long as ctx allows.
+func (s *steppers) give(ctx context.Context, id sandbox.ID) bool {
+	select {
+	case s.jobs <- id:
+		return true
+	default:
+	}
+	if s.n < parallel {
+		s.n++
+		s.all.Go(func() {
+			for id := range s.jobs {
+				s.run(id)
+			}
+		})
+	}
+	select {
+	case s.jobs <- id:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// end returns when the steps in progress have ended.
+func (s *steppers) end() {
+	close(s.jobs)
+	s.all.Wait()
 }
 
 // read puts the work set into the queue.
