@@ -292,8 +292,11 @@ func (s *Store) attempt(ctx context.Context, v *view, fn decision) (out sandbox.
 		return out, false, err
 	}
 	changed, err := c.write(v.rec, &r)
-	if err != nil || !changed {
-		return r, false, err
+	if err != nil {
+		return out, false, err
+	}
+	if !changed {
+		return r, false, s.confirmRead(ctx)
 	}
 	answer, ports, err := s.apply(ctx, c)
 	if err != nil {

@@ -93,7 +93,9 @@ func NewClient(cfg ClientConfig) (redis.UniversalClient, error) {
 		}
 		// The cluster's own loop sends calls anew; inside it each is sent once.
 		o.MaxRetries = -1
-		return redis.NewClusterClient(o.Cluster()), nil
+		c := redis.NewClusterClient(o.Cluster())
+		c.AddHook(follow{c})
+		return c, nil
 	}
 	return nil, fault.Newf(fault.Invalid, "unknown mode %q of Redis: expected single, sentinel or cluster", cfg.Mode)
 }
@@ -117,6 +119,37 @@ type library struct{ log *slog.Logger }
 
 func (l library) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "redis client: "+fmt.Sprintf(format, v...))
+}
+
+// follow is a hook that makes the client of a cluster ask anew who the masters are when one does not answer. By itself it does so when a
+// server says that it is no master, and else once a minute.
+type follow struct{ cluster *redis.ClusterClient }
+
+var _ redis.Hook = follow{}
+
+func (follow) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (f follow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		f.after(ctx, err)
+		return err
+	}
+}
+
+func (f follow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		f.after(ctx, err)
+		return err
+	}
+}
+
+func (f follow) after(ctx context.Context, err error) {
+	if _, answered := errors.AsType[redis.Error](err); err == nil || ctx.Err() != nil || (answered && !redis.HasErrorPrefix(err, "CLUSTERDOWN")) {
+		return
+	}
+	f.cluster.ReloadState(ctx)
 }
 
 // callWithin bounds a call with all that the client does for it, such as finding the new master or sending it anew.

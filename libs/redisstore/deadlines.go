@@ -79,37 +79,24 @@ func (s *Store) applyAll(ctx context.Context, changes []*change) ([]string, erro
 	if len(changes) == 0 {
 		return nil, nil
 	}
+	runs := make([]invocation, 0, len(changes))
+	for _, c := range changes {
+		runs = append(runs, invocation{c.keyList, c.args()})
+	}
+	out, confirmed, err := s.runAll(ctx, s.scripts.save, runs)
+	if err != nil {
+		return nil, err
+	}
 	answers := make([]string, len(changes))
-	for {
-		pipe := s.client.Pipeline()
-		cmds := make([]*redis.Cmd, len(changes))
-		for i, c := range changes {
-			cmds[i] = pipe.EvalSha(ctx, s.scripts.save.Hash(), c.keyList, c.args()...)
-		}
-		var confirmed *redis.Cmd
-		if s.durable {
-			confirmed = s.confirm(ctx, pipe)
-		}
-		_, err := pipe.Exec(ctx)
-		if redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") {
-			if err := s.scripts.save.Load(ctx, s.client).Err(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if err != nil {
+	for i := range out {
+		if answers[i], _, err = parseAnswer(out[i]); err != nil {
 			return nil, err
 		}
-		for i, c := range cmds {
-			if answers[i], _, err = parseAnswer(c.Val()); err != nil {
-				return nil, err
-			}
-		}
-		if confirmed != nil {
-			return answers, unconfirmed(confirmed)
-		}
-		return answers, nil
 	}
+	if confirmed != nil {
+		return answers, unconfirmed(confirmed)
+	}
+	return answers, nil
 }
 
 // NextDeadline implements sandbox.Deadlines.

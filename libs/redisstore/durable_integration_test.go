@@ -3,6 +3,7 @@
 package redisstore
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -50,10 +51,72 @@ func TestDurable(t *testing.T) {
 	sound(t, s)
 }
 
-func TestDurableNeedsOneConnection(t *testing.T) {
-	t.Parallel()
-	c := client(t, ClientConfig{Mode: ModeCluster, Addrs: []string{"127.0.0.1:1"}})
-	if _, err := Open(t.Context(), Config{Client: c, Installation: "x", Durable: true}); !fault.Is(err, fault.Invalid) {
-		t.Errorf("durable on a cluster: %v", err)
+// What is asked for once more, after nobody could confirm it, is confirmed by itself or refused again: that it has been made already is no
+// proof that it lasts.
+func TestDurableRepetition(t *testing.T) {
+	group, ctx := redistest.StartReplicated(t, redistest.Options{}), t.Context()
+	s := open(t, Config{Client: client(t, single(group.Master)), Durable: true})
+	register(t, s)
+	if err := life(s, "a", 0); err != nil {
+		t.Fatal(err)
 	}
+	at, key := time.Now().Add(3*time.Hour), sandbox.Key{Name: "k", Hash: "h"}
+	group.Replica.Freeze()
+	var wg sync.WaitGroup
+	for what, call := range map[string]func() error{
+		"insert": func() error {
+			_, err := s.Insert(ctx, sandbox.New{ID: sandbox.ID("b-" + fresh()), Spec: sandboxtest.Spec(time.Minute), Key: key})
+			return err
+		},
+		"accept": func() error { _, err := s.Accept(ctx, "a"); return err },
+		"renew":  func() error { _, err := s.Renew(ctx, "a", "t", at); return err },
+		"patch": func() error {
+			v := "v"
+			_, err := s.PatchMetadata(ctx, "a", "t", map[string]*string{"k": &v})
+			return err
+		},
+		"desired": func() error { _, err := s.SetDesired(ctx, "a", sandbox.DesiredRunning, 1); return err },
+	} {
+		wg.Go(func() {
+			for _, round := range []string{"first", "second"} {
+				if err := call(); fault.CodeOf(err) != CodeUnconfirmed {
+					t.Errorf("%s, %s time: %v", what, round, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for range 2 {
+		if _, err := s.SetGone(ctx, "a", sandbox.ReasonDeleted); fault.CodeOf(err) != CodeUnconfirmed {
+			t.Errorf("delete: %v", err)
+		}
+	}
+	group.Replica.Thaw()
+	eventually(t, "the repetition is confirmed", func() bool { _, err := s.SetGone(ctx, "a", sandbox.ReasonDeleted); return err == nil })
+	if n, ok := group.Replica.Do("EXISTS", s.keys.idempotent("", "k")).(int64); !ok || n != 1 {
+		t.Errorf("the replica has %v of the idempotency key", n)
+	}
+}
+
+// In a cluster the replica that confirms is that of the master which has the keys.
+func TestDurableCluster(t *testing.T) {
+	cluster, ctx := redistest.StartReplicatedCluster(t, redistest.Options{}), t.Context()
+	cfg := ClientConfig{Mode: ModeCluster, Addrs: cluster.Addrs()}
+	suites(t, Config{Durable: true}, cfg)
+	s := open(t, Config{Client: client(t, cfg), Durable: true})
+	register(t, s)
+	if err := life(s, "a", 0); err != nil {
+		t.Fatal(err)
+	}
+	_, replica := cluster.Owner(t, s.keys.meta())
+	replica.Freeze()
+	if _, err := s.Renew(ctx, "a", "t", time.Now().Add(3*time.Hour)); fault.CodeOf(err) != CodeUnconfirmed {
+		t.Errorf("renew while the replica hangs: %v", err)
+	}
+	if _, err := s.Insert(ctx, sandbox.New{ID: "b", Spec: sandboxtest.Spec(time.Minute)}); fault.CodeOf(err) != CodeUnconfirmed {
+		t.Errorf("insert while the replica hangs: %v", err)
+	}
+	replica.Thaw()
+	eventually(t, "writes are confirmed again", func() bool { return life(s, sandbox.ID("c-"+fresh()), 1) == nil })
+	sound(t, s)
 }

@@ -104,6 +104,9 @@ func (s *Store) pause(ctx context.Context, failures int, err error) {
 	if failures == 0 && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "the connection for hints broke; the store is read at intervals until it is back", "error", err)
 	}
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		cluster.ReloadState(ctx)
+	}
 	d := min(listenRetry<<min(failures, 10), listenRetryMax)
 	select {
 	case <-time.After(d/2 + rand.N(d/2)):

@@ -121,6 +121,33 @@ func TestWarnsOfMemoryOnly(t *testing.T) {
 	}
 }
 
+func TestWarnsOfDurableMode(t *testing.T) {
+	t.Parallel()
+	const alone, fsync = "the Redis master has no replica now", "before they are on disk (appendfsync everysec)"
+	for _, tc := range []struct {
+		name          string
+		server        func(t *testing.T, o redistest.Options) *redistest.Server
+		args          []string
+		alone, fsyncs bool
+	}{
+		{"as it should be", func(t *testing.T, o redistest.Options) *redistest.Server {
+			return redistest.StartReplicated(t, o).Master
+		}, []string{"--appendfsync", "always"}, false, false},
+		{"as it comes", func(t *testing.T, o redistest.Options) *redistest.Server { return redistest.Start(t, o) }, nil, true, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			log := &logged{}
+			server := tc.server(t, redistest.Options{Args: tc.args})
+			open(t, Config{Client: client(t, single(server)), Durable: true, Log: slog.New(slog.NewTextHandler(log, nil))})
+			got := log.String()
+			if strings.Contains(got, alone) != tc.alone || strings.Contains(got, fsync) != tc.fsyncs {
+				t.Errorf("the log says %q", got)
+			}
+		})
+	}
+}
+
 func TestTwoInstallations(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.Options{})

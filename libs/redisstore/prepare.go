@@ -38,6 +38,9 @@ func (s *Store) prepare(ctx context.Context) error {
 		return err
 	}
 	s.warnIfVolatile(ctx)
+	if s.durable {
+		s.warnIfUnconfirmed(ctx)
+	}
 	if err := s.sendScripts(ctx); err != nil {
 		return err
 	}
@@ -78,7 +81,7 @@ func (s *Store) refused(err error) error {
 func (s *Store) info(ctx context.Context) (map[string]string, error) {
 	said := false
 	for {
-		text, err := s.client.Info(ctx, "server").Result()
+		text, err := s.ask(ctx, "server")
 		if err == nil {
 			return parseInfo(text), nil
 		}
@@ -98,6 +101,15 @@ func (s *Store) info(ctx context.Context) (map[string]string, error) {
 			return nil, errUnreached(ctx, err)
 		}
 	}
+}
+
+// ask asks the server that takes the writes for a section of its INFO.
+func (s *Store) ask(ctx context.Context, section string) (string, error) {
+	server, err := s.master(ctx)
+	if err != nil {
+		return "", err
+	}
+	return server.Info(ctx, section).Result()
 }
 
 func errUnreached(ctx context.Context, last error) error {
@@ -130,11 +142,15 @@ func checkVersion(v string) error {
 // warnIfVolatile says loudly when a restart of the server would lose everything. Servers that do not let their configuration be read
 // are believed.
 func (s *Store) warnIfVolatile(ctx context.Context) {
-	appendOnly, err := s.client.ConfigGet(ctx, "appendonly").Result()
+	server, err := s.master(ctx)
 	if err != nil {
 		return
 	}
-	save, err := s.client.ConfigGet(ctx, "save").Result()
+	appendOnly, err := server.ConfigGet(ctx, "appendonly").Result()
+	if err != nil {
+		return
+	}
+	save, err := server.ConfigGet(ctx, "save").Result()
 	if err != nil || appendOnly["appendonly"] != "no" {
 		return
 	}
@@ -143,4 +159,20 @@ func (s *Store) warnIfVolatile(ctx context.Context) {
 		return
 	}
 	s.log.WarnContext(ctx, "Redis writes to disk only now and then (appendonly no): when it stops hard, the last minutes are lost. Set appendonly yes")
+}
+
+// warnIfUnconfirmed says what keeps durable mode from being what its name says. It is no reason not to start: a replica may come later.
+func (s *Store) warnIfUnconfirmed(ctx context.Context) {
+	text, err := s.ask(ctx, "replication")
+	if err == nil && parseInfo(text)["connected_slaves"] == "0" {
+		s.log.WarnContext(ctx, "store.durable: the Redis master has no replica now; until it has one, all changes are answered 503 STORE::UNCONFIRMED")
+	}
+	server, err := s.master(ctx)
+	if err != nil {
+		return
+	}
+	if sync, err := server.ConfigGet(ctx, "appendfsync").Result(); err == nil && sync["appendfsync"] != "always" {
+		s.log.WarnContext(ctx, "store.durable: Redis confirms changes before they are on disk (appendfsync "+sync["appendfsync"]+
+			"): when master and replica stop hard at once, the last second is lost. Set appendfsync always on all servers")
+	}
 }

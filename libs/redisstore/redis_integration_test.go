@@ -72,29 +72,34 @@ func sound(t testing.TB, s *Store) {
 	}
 }
 
-// suites runs the suites of both ports, and looks after each test whether the store is sound.
-func suites(t *testing.T, cfg ClientConfig) {
+// suites runs the suites of both ports on stores that are opened by base, and looks after each test whether the store is sound.
+func suites(t *testing.T, base Config, cfg ClientConfig) {
 	t.Helper()
+	with := func(clock func() time.Time) Config {
+		c := base
+		c.Client, c.Clock = client(t, cfg), clock
+		return c
+	}
 	t.Run("Store", func(t *testing.T) {
 		sandboxtest.TestStore(t, func(t *testing.T, clock func() time.Time) sandboxtest.Store {
-			s := open(t, Config{Client: client(t, cfg), Clock: clock})
+			s := open(t, with(clock))
 			t.Cleanup(func() { sound(t, s) })
 			return s
 		})
 	})
 	t.Run("Registry", func(t *testing.T) {
 		nodetest.TestRegistry(t, func(t *testing.T, clock func() time.Time) node.Registry {
-			return open(t, Config{Client: client(t, cfg), Clock: clock})
+			return open(t, with(clock))
 		})
 	})
 }
 
 func TestStandalone(t *testing.T) {
 	t.Parallel()
-	suites(t, single(redistest.Start(t, redistest.Options{})))
+	suites(t, Config{}, single(redistest.Start(t, redistest.Options{})))
 }
 
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	suites(t, ClientConfig{Mode: ModeCluster, Addrs: redistest.StartCluster(t, redistest.Options{}).Addrs()})
+	suites(t, Config{}, ClientConfig{Mode: ModeCluster, Addrs: redistest.StartCluster(t, redistest.Options{}).Addrs()})
 }

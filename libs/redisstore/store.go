@@ -44,7 +44,7 @@ type Config struct {
 	// Fingerprint tells installations apart that have the same name by mistake: the first one that is given is kept, and Open refuses
 	// another. Empty is not checked.
 	Fingerprint string
-	// Durable makes every write wait until a replica has it (WAIT), at most DurableTimeout. Not with Cluster.
+	// Durable makes every write wait until a replica has it (WAIT), at most DurableTimeout.
 	Durable bool
 	// Topics are those that are subscribed to in this process; RecordTopic of no id stands for those of all records. Every hint costs each
 	// process that gets it, so each should get only what it needs. None: all, which a user of
@@ -54,12 +54,6 @@ type Config struct {
 	Clock func() time.Time
 	Log   *slog.Logger
 }
-
-// DurableTimeout is how long a write waits for a replica in durable mode. After it the outcome is unknown to the caller.
-const DurableTimeout = 500 * time.Millisecond
-
-// CodeUnconfirmed is the wire code of a write that no replica has confirmed: it may or may not last.
-const CodeUnconfirmed = "STORE::UNCONFIRMED"
 
 // retryAfter is what clients are told while the store is away.
 const retryAfter = time.Second
@@ -109,7 +103,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.channels = append(s.channels, channel)
 	}
 	s.client.AddHook(limit{})
-	if err := s.open(ctx, cfg); err != nil {
+	if err := s.open(ctx); err != nil {
 		if closing := s.Close(); closing != nil {
 			log.WarnContext(ctx, "the connections to Redis were not closed in order", "error", closing)
 		}
@@ -118,12 +112,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, cfg Config) error {
+func (s *Store) open(ctx context.Context) error {
 	if err := s.readScripts(); err != nil {
 		return err
-	}
-	if _, cluster := cfg.Client.(*redis.ClusterClient); cluster && cfg.Durable {
-		return fault.New(fault.Invalid, "durable mode waits for replicas on the connection of the write, which Redis Cluster clients cannot: use Sentinel or a single server")
 	}
 	if err := s.prepare(ctx); err != nil {
 		return err
@@ -165,58 +156,11 @@ func (s *Store) readScripts() error {
 // them; then each is sent with its next call.
 func (s *Store) sendScripts(ctx context.Context) error {
 	for _, script := range s.scripts.names() {
-		if err := (*script).Load(ctx, s.client).Err(); err != nil {
+		if err := s.teach(ctx, *script); err != nil {
 			return s.failed("send scripts", err)
 		}
 	}
 	return nil
-}
-
-// run runs a script that writes, and in durable mode waits for a replica on the same connection.
-func (s *Store) run(ctx context.Context, script *redis.Script, keyList []string, args ...any) (any, error) {
-	if !s.durable {
-		return script.Run(ctx, s.client, keyList, args...).Result()
-	}
-	for {
-		pipe := s.client.Pipeline()
-		out := pipe.EvalSha(ctx, script.Hash(), keyList, args...)
-		confirmed := s.confirm(ctx, pipe)
-		_, _ = pipe.Exec(ctx)
-		if redis.HasErrorPrefix(out.Err(), "NOSCRIPT") {
-			if err := script.Load(ctx, s.client).Err(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if err := out.Err(); err != nil {
-			return nil, err
-		}
-		if !happened(out.Val()) {
-			return out.Val(), nil
-		}
-		return out.Val(), unconfirmed(confirmed)
-	}
-}
-
-// happened reports whether a script wrote something, or answers with what another call has written and what may not be confirmed yet.
-func happened(answer any) bool {
-	list, ok := answer.([]any)
-	return !ok || len(list) == 0 || list[0] == answerOK || list[0] == answerHeld
-}
-
-// confirm asks the server to answer only when a replica has what was written on this connection.
-func (s *Store) confirm(ctx context.Context, pipe redis.Pipeliner) *redis.Cmd {
-	return pipe.Do(ctx, "WAIT", 1, DurableTimeout.Milliseconds())
-}
-
-// unconfirmed returns the error of a write that no replica has.
-func unconfirmed(confirmed *redis.Cmd) error {
-	n, err := confirmed.Int64()
-	if err == nil && n >= 1 {
-		return nil
-	}
-	return fault.New(fault.Unavailable, "the change was made, but no replica of the store has confirmed it: it may or may not last").
-		WithCode(CodeUnconfirmed).RetryAfter(retryAfter).Because(err)
 }
 
 // view is what a decision is based on: a record, nil if there is none, and the time.

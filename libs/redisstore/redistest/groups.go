@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,21 +39,25 @@ func StartGroup(t testing.TB, o Options) *Group {
 		// The file is the sentinel's own: it writes what it learns into it.
 		conf := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s 2\nsentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 5000\n",
 			MasterName, host, port)
+		if o.User != "" {
+			conf += fmt.Sprintf("sentinel auth-user %s %s\nsentinel auth-pass %s %q\n", MasterName, o.User, MasterName, o.Password)
+		}
 		path := filepath.Join(t.TempDir(), "sentinel.conf")
 		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		g.Sentinels = append(g.Sentinels, startSentinel(t, path))
+		g.Sentinels = append(g.Sentinels, startSentinel(t, path, o.TLS))
 	}
 	g.awaitSentinels(t)
 	return g
 }
 
-// startSentinel starts redis-server as a sentinel: the package of Debian has the program under one name only.
-func startSentinel(t testing.TB, path string) *Server {
+// startSentinel starts redis-server as a sentinel: the package of Debian has the program under one name only. Sentinels have no users.
+func startSentinel(t testing.TB, path string, certs *Certificates) *Server {
 	t.Helper()
-	s := &Server{t: t, dir: filepath.Dir(path), port: freePort(t)}
-	s.args = []string{path, "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--dir", s.dir, "--logfile", filepath.Join(s.dir, "log")}
+	s := &Server{t: t, dir: filepath.Dir(path), port: freePort(t), opts: Options{TLS: certs}}
+	s.args = []string{path, "--sentinel", "--bind", "127.0.0.1", "--dir", s.dir, "--logfile", filepath.Join(s.dir, "log")}
+	s.args = append(s.args, s.portArgs()...)
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s
@@ -65,6 +70,22 @@ func (g *Group) SentinelAddrs() []string {
 		out = append(out, s.Addr())
 	}
 	return out
+}
+
+// AwaitOffset waits until the replica has all that its master has written so far.
+func AwaitOffset(t testing.TB, master, replica *Server) {
+	t.Helper()
+	offset := func(s *Server, field string) int64 {
+		info, _ := s.Do("INFO", "replication").(string)
+		_, rest, _ := strings.Cut(info, field+":")
+		var n int64
+		if _, err := fmt.Sscan(rest, &n); err != nil {
+			t.Fatalf("%s of %q: %v", field, info, err)
+		}
+		return n
+	}
+	want := offset(master, "master_repl_offset")
+	await(t, "the replica has caught up", func() bool { return offset(replica, "slave_repl_offset") >= want })
 }
 
 func (g *Group) awaitReplica(t testing.TB) {
@@ -90,41 +111,111 @@ func (g *Group) awaitSentinels(t testing.TB) {
 }
 
 // Cluster is a cluster of three masters.
-type Cluster struct{ Servers []*Server }
+type Cluster struct {
+	Servers []*Server
+	// Replicas are those of the servers, in their order; none after StartCluster.
+	Replicas []*Server
+}
 
-const clusterSlots = 16384
+const (
+	clusterSlots   = 16384
+	clusterMasters = 3
+)
 
 // StartCluster starts a cluster and waits until every server says that it is whole.
 func StartCluster(t testing.TB, o Options) *Cluster {
 	t.Helper()
-	const masters = 3
-	c := &Cluster{}
-	o.Args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, o.Args...)
-	for range masters {
-		c.Servers = append(c.Servers, Start(t, o))
+	return startCluster(t, o, 0)
+}
+
+// StartReplicatedCluster starts a cluster in which each master has one replica that has caught up. A dead master is replaced after about
+// three seconds.
+func StartReplicatedCluster(t testing.TB, o Options) *Cluster {
+	t.Helper()
+	c := startCluster(t, o, clusterMasters)
+	for i, r := range c.Replicas {
+		id, _ := c.Servers[i].Do("CLUSTER", "MYID").(string)
+		await(t, "the replica knows its master", func() bool {
+			nodes, _ := r.Do("CLUSTER", "NODES").(string)
+			return strings.Contains(nodes, id)
+		})
+		r.Do("CLUSTER", "REPLICATE", id)
 	}
-	for i, s := range c.Servers {
-		s.Do("CLUSTER", "ADDSLOTSRANGE", i*clusterSlots/masters, (i+1)*clusterSlots/masters-1)
-		s.Do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
+	for i, r := range c.Replicas {
+		(&Group{Master: c.Servers[i], Replica: r}).awaitReplica(t)
 	}
-	first, port, _ := strings.Cut(c.Servers[0].Addr(), ":")
-	for _, s := range c.Servers[1:] {
-		s.Do("CLUSTER", "MEET", first, port)
-	}
-	for _, s := range c.Servers {
-		await(t, "the cluster is whole", func() bool {
-			info, _ := s.Do("CLUSTER", "INFO").(string)
-			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", masters)) &&
-				strings.Contains(info, fmt.Sprintf("cluster_size:%d", masters))
+	for _, s := range append(slices.Clone(c.Servers), c.Replicas...) {
+		await(t, "everybody knows the replicas", func() bool {
+			nodes, _ := s.Do("CLUSTER", "NODES").(string)
+			return strings.Count(nodes, "slave ") == clusterMasters && !strings.Contains(nodes, "handshake")
 		})
 	}
 	return c
 }
 
+func startCluster(t testing.TB, o Options, replicas int) *Cluster {
+	t.Helper()
+	c := &Cluster{}
+	o.Args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, o.Args...)
+	if o.TLS != nil {
+		o.Args = append([]string{"--tls-cluster", "yes"}, o.Args...)
+	}
+	for range clusterMasters {
+		c.Servers = append(c.Servers, Start(t, o))
+	}
+	for range replicas {
+		c.Replicas = append(c.Replicas, Start(t, o))
+	}
+	for i, s := range c.Servers {
+		s.Do("CLUSTER", "ADDSLOTSRANGE", i*clusterSlots/clusterMasters, (i+1)*clusterSlots/clusterMasters-1)
+		s.Do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
+	}
+	all := append(slices.Clone(c.Servers), c.Replicas...)
+	first, port, _ := strings.Cut(all[0].Addr(), ":")
+	for _, s := range all[1:] {
+		s.Do("CLUSTER", "MEET", first, port)
+	}
+	for _, s := range all {
+		await(t, "the cluster is whole", func() bool {
+			info, _ := s.Do("CLUSTER", "INFO").(string)
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(all))) &&
+				strings.Contains(info, fmt.Sprintf("cluster_size:%d", clusterMasters))
+		})
+	}
+	return c
+}
+
+// Owner returns the master that has a key, and the replica of its pair that follows it now. Both run.
+func (c *Cluster) Owner(t testing.TB, key string) (master, replica *Server) {
+	t.Helper()
+	slot, _ := c.Servers[0].Do("CLUSTER", "KEYSLOT", key).(int64)
+	i := 0
+	for int(slot) >= (i+1)*clusterSlots/clusterMasters {
+		i++
+	}
+	master, replica = c.Servers[i], c.Replicas[i]
+	if IsMaster(replica) {
+		master, replica = replica, master
+	}
+	return master, replica
+}
+
+// IsMaster reports whether a server takes itself for a master.
+func IsMaster(s *Server) bool {
+	info, _ := s.Do("INFO", "replication").(string)
+	return strings.Contains(info, "role:master")
+}
+
+// AwaitReplica waits until the replica of a pair has caught up with its master.
+func AwaitReplica(t testing.TB, master, replica *Server) {
+	t.Helper()
+	(&Group{Master: master, Replica: replica}).awaitReplica(t)
+}
+
 // Addrs are the addresses of all servers.
 func (c *Cluster) Addrs() []string {
 	var out []string
-	for _, s := range c.Servers {
+	for _, s := range append(slices.Clone(c.Servers), c.Replicas...) {
 		out = append(out, s.Addr())
 	}
 	return out

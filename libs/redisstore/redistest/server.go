@@ -58,14 +58,8 @@ func Start(t testing.TB, o Options) *Server {
 func start(t testing.TB, o Options, kind string) *Server {
 	t.Helper()
 	s := &Server{t: t, dir: t.TempDir(), opts: o, port: freePort(t)}
-	port := strconv.Itoa(s.port)
 	s.args = []string{"--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no", "--pidfile", "", "--logfile", filepath.Join(s.dir, "log")}
-	if o.TLS == nil {
-		s.args = append(s.args, "--port", port)
-	} else {
-		s.args = append(s.args, "--port", "0", "--tls-port", port, "--tls-cert-file", o.TLS.CertFile, "--tls-key-file", o.TLS.KeyFile,
-			"--tls-ca-cert-file", o.TLS.CAFile, "--tls-auth-clients", "no")
-	}
+	s.args = append(s.args, s.portArgs()...)
 	if kind == "redis-server" {
 		s.args = append(s.args, "--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0")
 	}
@@ -73,12 +67,23 @@ func start(t testing.TB, o Options, kind string) *Server {
 		s.args = append(s.args, "--replicaof", host, master)
 	}
 	if o.User != "" {
-		s.args = append(s.args, "--user", o.User, "on", ">"+o.Password, "~*", "&*", "+@all", "--user", "default", "off")
+		s.args = append(s.args, "--user", o.User, "on", ">"+o.Password, "~*", "&*", "+@all", "--user", "default", "off",
+			"--masteruser", o.User, "--masterauth", o.Password)
 	}
 	s.args = append(s.args, o.Args...)
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s
+}
+
+// portArgs are the arguments that say how to reach the server. With TLS it speaks so with its master and its cluster, too.
+func (s *Server) portArgs() []string {
+	port, certs := strconv.Itoa(s.port), s.opts.TLS
+	if certs == nil {
+		return []string{"--port", port}
+	}
+	return []string{"--port", "0", "--tls-port", port, "--tls-cert-file", certs.CertFile, "--tls-key-file", certs.KeyFile,
+		"--tls-ca-cert-file", certs.CAFile, "--tls-auth-clients", "no", "--tls-replication", "yes"}
 }
 
 // Start starts the server again after Kill, with the same files and port, and waits until it answers.
