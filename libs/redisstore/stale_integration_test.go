@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"opensandbox/libs/fault"
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/sandbox"
@@ -17,26 +15,43 @@ import (
 // A replica that was cut off is promoted when its master dies: what was written meanwhile is lost, and found out before anything ends by it.
 func TestStaleReplicaIsPromoted(t *testing.T) {
 	t.Parallel()
-	group, ctx := redistest.StartReplicated(t, redistest.Options{}), t.Context()
+	group := redistest.StartReplicated(t, redistest.Options{})
 	s := open(t, Config{Client: client(t, single(group.Master)), Installation: "stale"})
+	due := writeBefore(t, s, group.Master, group.Replica)
+	group.Replica.Do("REPLICAOF", "NO", "ONE")
+	lost := writeLost(t, s)
+	group.Master.Kill()
+	isRecovered(t, open(t, Config{Client: client(t, single(group.Replica)), Installation: "stale"}), due, lost)
+}
+
+// writeBefore writes what the replica gets, and returns a record that is due at once.
+func writeBefore(t *testing.T, s *Store, master, replica *redistest.Server) sandbox.Record {
+	t.Helper()
 	register(t, s)
 	for _, id := range []sandbox.ID{"before", "deleted"} {
 		if err := life(s, id, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	due, err := s.Insert(ctx, sandbox.New{ID: "due", Accepted: true, Spec: sandboxtest.Spec(time.Millisecond)})
+	due, err := s.Insert(t.Context(), sandbox.New{ID: "due", Accepted: true, Spec: sandboxtest.Spec(time.Millisecond)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the replica has caught up", func() bool {
-		// HMGET, because a replica that has nothing yet answers HGET by what looks like an error.
-		return cmp.Equal(group.Replica.Do("HMGET", s.keys.meta(), metaChanges), group.Master.Do("HMGET", s.keys.meta(), metaChanges))
-	})
-	group.Replica.Do("REPLICAOF", "NO", "ONE")
+	redistest.AwaitOffset(t, master, replica)
+	return due
+}
 
-	at := time.Now().Add(5 * time.Hour).UTC().Truncate(time.Microsecond)
-	if _, err := s.Renew(ctx, "before", "t", at); err != nil {
+// lost is what was known of a store that went back then.
+type lost struct {
+	mark    sandbox.Mark
+	records map[sandbox.ID]sandbox.Record
+}
+
+// writeLost writes what no replica gets.
+func writeLost(t *testing.T, s *Store) lost {
+	t.Helper()
+	ctx := t.Context()
+	if _, err := s.Renew(ctx, "before", "t", time.Now().Add(5*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.SetGone(ctx, "deleted", sandbox.ReasonDeleted); err != nil {
@@ -49,27 +64,31 @@ func TestStaleReplicaIsPromoted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	noted := map[sandbox.ID]sandbox.Record{}
+	out := lost{known.Mark, map[sandbox.ID]sandbox.Record{}}
 	for _, id := range []sandbox.ID{"before", "deleted", "lost"} {
-		if noted[id], err = s.Get(ctx, id); err != nil {
+		if out.records[id], err = s.Get(ctx, id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	group.Master.Kill()
+	return out
+}
 
-	late := open(t, Config{Client: client(t, single(group.Replica)), Installation: "stale"})
-	guarded := sandbox.WithMark(ctx, known.Mark)
+// isRecovered checks that a store which went back lets nothing end until its node has said what there is, and then has all of it.
+func isRecovered(t *testing.T, late *Store, due sandbox.Record, l lost) {
+	t.Helper()
+	ctx := t.Context()
+	guarded := sandbox.WithMark(ctx, l.mark)
 	if _, err := late.ExpireDue(guarded, due.Intent.ExpiresAt.Add(time.Hour), 10); fault.CodeOf(err) != sandbox.CodeWentBack {
 		t.Errorf("ExpireDue before anybody has looked: %v", err)
 	}
 	if err := late.RenewLease(guarded, "n", 1); fault.CodeOf(err) != sandbox.CodeWentBack {
 		t.Errorf("RenewLease before anybody has looked: %v", err)
 	}
-	r, err := late.Recover(ctx, sandbox.Claim{Known: known.Mark, Node: "n"})
-	if err != nil || !r.Going() || !r.Awaits("n") || r.Mark.Changes <= known.Mark.Changes {
+	r, err := late.Recover(ctx, sandbox.Claim{Known: l.mark, Node: "n"})
+	if err != nil || !r.Going() || !r.Awaits("n") || r.Mark.Changes <= l.mark.Changes {
 		t.Fatalf("the recovery is %+v, %v", r, err)
 	}
-	for id, n := range noted {
+	for id, n := range l.records {
 		got, err := late.Sight(ctx, sandbox.Sighting{
 			ID: id, Node: "n", Epoch: 1, Session: 1, Tenant: n.Tenant, CreatedAt: n.CreatedAt, Spec: n.Spec, Intent: n.Intent, Version: n.Version,
 			Ports: n.Placement.Ports, Reserved: n.Placement.Reserved, Started: true, Ran: true,
