@@ -149,3 +149,33 @@ func TestUnknownIDsWhileTheStoreIsAway(t *testing.T) {
 		check(t, "known", outcome(r, "sb", 44772), "127.0.0.1:40001")
 	})
 }
+
+// A sandbox that nobody asks for is not forgotten while the store is away, but afterwards.
+func TestNothingIsForgottenWhileTheStoreIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := resolvetest.New(t, "")
+		s.Run(t, "sb", map[int]int{44772: 40001})
+		cfg := config
+		cfg.StoreAway = 10 * time.Minute
+		r := newResolver(t, s, cfg, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		outcome(r, "sb", 44772)
+		s.Away.Store(true)
+		time.Sleep(cfg.StoreAway - time.Second)
+		check(t, "nearly as long as it may be used", outcome(r, "sb", 44772), "127.0.0.1:40001")
+		if err := r.Ready(); err != nil {
+			t.Errorf("ready: %v", err)
+		}
+		s.Away.Store(false)
+		time.Sleep(5 * time.Minute)
+		s.Away.Store(true)
+		check(t, "after it was forgotten", outcome(r, "sb", 44772), notRunning+"the store does not answer (after 1s)")
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}

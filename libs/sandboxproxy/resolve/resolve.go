@@ -241,7 +241,8 @@ func (r *Resolver) Run(ctx context.Context) error {
 		if r.store.isAway() || r.store.silentFor() >= silence {
 			r.probe(ctx)
 		}
-		if time.Since(swept) >= idleFor/2 {
+		// While the store is away nothing is forgotten: it could not be learned again.
+		if time.Since(swept) >= idleFor/2 && !r.store.isAway() {
 			swept = time.Now()
 			r.cache.sweep(swept.Add(-idleFor))
 		}
