@@ -76,7 +76,7 @@ func (g *Group) SentinelAddrs() []string {
 func AwaitOffset(t testing.TB, master, replica *Server) {
 	t.Helper()
 	offset := func(s *Server, field string) int64 {
-		info, _ := s.Do("INFO", "replication").(string)
+		info := s.replication()
 		_, rest, _ := strings.Cut(info, field+":")
 		var n int64
 		if _, err := fmt.Sscan(rest, &n); err != nil {
@@ -91,9 +91,7 @@ func AwaitOffset(t testing.TB, master, replica *Server) {
 func (g *Group) awaitReplica(t testing.TB) {
 	t.Helper()
 	await(t, "the replica has caught up", func() bool {
-		info, _ := g.Replica.Do("INFO", "replication").(string)
-		master, _ := g.Master.Do("INFO", "replication").(string)
-		return strings.Contains(info, "master_link_status:up") && strings.Contains(master, "state=online")
+		return strings.Contains(g.Replica.replication(), "master_link_status:up") && strings.Contains(g.Master.replication(), "state=online")
 	})
 }
 
@@ -201,9 +199,18 @@ func (c *Cluster) Owner(t testing.TB, key string) (master, replica *Server) {
 }
 
 // IsMaster reports whether a server takes itself for a master.
-func IsMaster(s *Server) bool {
-	info, _ := s.Do("INFO", "replication").(string)
-	return strings.Contains(info, "role:master")
+func IsMaster(s *Server) bool { return strings.Contains(s.replication(), "role:master") }
+
+// replication is what a server says of its place among others; empty if it does not answer, such as when a sentinel changes that place and
+// breaks all connections.
+func (s *Server) replication() string {
+	c := s.Client()
+	defer c.Close() //nolint:errcheck // only read
+	info, err := c.Info(context.Background(), "replication").Result()
+	if err != nil {
+		return ""
+	}
+	return info
 }
 
 // AwaitReplica waits until the replica of a pair has caught up with its master.
