@@ -206,9 +206,11 @@ func TestDurableSentinelFailover(t *testing.T) {
 	outlasts(t, s, failover{func(*testing.T) { master.Kill() }, func(t *testing.T) {
 		eventually(t, "the replica takes over", func() bool { return redistest.IsMaster(replica) })
 		master.Start()
-		// The sentinels would come to that, too, after a while.
+		// The sentinels come to that, too, after a while. One that does so at this moment breaks the connection.
 		host, port, _ := strings.Cut(replica.Addr(), ":")
-		master.Do("REPLICAOF", host, port)
+		old := master.Client()
+		defer old.Close() //nolint:errcheck // whether it follows is seen below
+		_ = old.Do(t.Context(), "REPLICAOF", host, port).Err()
 		redistest.AwaitReplica(t, replica, master)
 	}})
 }
