@@ -11,7 +11,7 @@ set -euo pipefail
 
 CASES=${1:-3}
 SETTINGS=$ROOT/tests/schemathesis
-SERVER=${OPENSANDBOX_SERVER_BIN:-$ROOT/bin/opensandbox-server}
+SERVER=${OPENSANDBOX_TEST_SERVER_BIN:-$ROOT/bin/opensandbox-server}
 VENV=$CACHE/clients/schemathesis-$(python3 -c 'import platform; print(platform.python_version())')-$(digest "$SETTINGS/requirements.txt")
 IMAGE=opensandbox/busybox:dev
 KEY=key-of-the-test

@@ -14,7 +14,7 @@ second=$(scripts/second-engine.sh start)
 eval "$second"
 trap 'scripts/second-engine.sh stop' EXIT
 make --no-print-directory build
-export OPENSANDBOX_SERVER_BIN=$ROOT/bin/opensandbox-server
+export OPENSANDBOX_TEST_SERVER_BIN=$ROOT/bin/opensandbox-server
 packages=$(scripts/go-packages.sh e2e)
 # shellcheck disable=SC2086 # folder names have no spaces
 go_test -tags e2e -p 1 -count=1 -timeout 13m $packages

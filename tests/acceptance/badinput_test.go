@@ -75,7 +75,7 @@ func localRegistry(t *testing.T) string {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("docker-registry", "serve", config)
+	cmd := bound(exec.Command("docker-registry", "serve", config))
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the registry (Debian package docker-registry): %v", err)
 	}
@@ -110,8 +110,8 @@ func runToEnd(t *testing.T, config string, env ...string) (string, int) {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary(t), "--config", path)
-	cmd.Env = append(os.Environ(), env...)
+	cmd := bound(exec.Command(binary(t), "--config", path))
+	cmd.Env = append(variables(), env...)
 	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	out, _ := cmd.CombinedOutput()

@@ -29,7 +29,7 @@ var chromiumFlags = []string{
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
 	port := freePort(t)
-	cmd := exec.Command("chromedriver", fmt.Sprintf("--port=%d", port))
+	cmd := bound(exec.Command("chromedriver", fmt.Sprintf("--port=%d", port)))
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the browser's driver (Debian package chromium-driver): %v", err)
 	}

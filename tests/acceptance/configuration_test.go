@@ -50,7 +50,7 @@ func (h *home) cleanUp(t *testing.T) {
 // command is a call of the server in that home.
 func (h *home) command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(binary(t), args...)
+	cmd := bound(exec.Command(binary(t), args...))
 	cmd.Env = append(append([]string{}, h.env...), env...)
 	return cmd
 }

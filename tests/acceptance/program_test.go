@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -23,21 +25,35 @@ type program struct {
 
 func (p *program) log(dir string) string { return filepath.Join(dir, "log-"+p.name) }
 
-// run starts the process. Its log is appended to.
+// variables are those of this process without what only the tests read.
+func variables() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OPENSANDBOX_TEST_") })
+}
+
+// bound returns the command such that what it starts is killed when the tests end without having ended it, as at their time limit.
+func bound(cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// run starts the process. Its log is appended to. Whatever else the end of the test does, it ends the process.
 func (p *program) run(t *testing.T, dir, config string) {
 	t.Helper()
+	if p.cmd == nil {
+		t.Cleanup(p.kill)
+	}
 	log, err := os.OpenFile(p.log(dir), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = exec.Command(p.binary, "--config", config)
-	p.cmd.Env = append(os.Environ(), p.env...)
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
+	cmd := bound(exec.Command(p.binary, "--config", config))
+	cmd.Env = append(variables(), p.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.exited = make(chan struct{})
+	p.cmd, p.exited = cmd, make(chan struct{})
 	go func(cmd *exec.Cmd, exited chan struct{}) { _ = cmd.Wait(); close(exited) }(p.cmd, p.exited)
 }
 
@@ -67,8 +83,11 @@ func (p *program) stop(t *testing.T) {
 	}
 }
 
-// kill is kill -9.
+// kill is kill -9, which may come late.
 func (p *program) kill() {
+	if p.cmd == nil {
+		return
+	}
 	_ = p.cmd.Process.Kill()
 	<-p.exited
 }

@@ -33,7 +33,7 @@ func newRegistry(t *testing.T) privateRegistry {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("docker-registry", "serve", config)
+	cmd := bound(exec.Command("docker-registry", "serve", config))
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the registry (Debian package docker-registry): %v", err)
 	}

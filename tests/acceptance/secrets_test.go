@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,12 +66,9 @@ func (s *server) inspections() map[string]string {
 	out := map[string]string{}
 	for _, engine := range s.engines() {
 		for _, c := range strings.Fields(docker(s.t, append(engine, "ps", "-aq", "--filter", "label=dev.opensandbox.installation="+s.installation())...)) {
-			text, err := exec.Command("docker", append(engine[:len(engine):len(engine)], "inspect", c)...).Output()
-			if err != nil && strings.TrimSpace(string(text)) == "[]" {
-				continue // it has been removed meanwhile
-			}
-			if err != nil {
-				s.t.Fatalf("docker inspect %s: %v", c, err)
+			text := s.inspection(engine, "inspect", c)
+			if text == nil {
+				continue
 			}
 			out["docker inspect "+c] = string(text)
 			var of []struct{ Image string }
@@ -78,10 +76,22 @@ func (s *server) inspections() map[string]string {
 				s.t.Fatalf("docker inspect %s: %v: %s", c, err, text)
 			}
 			image := of[0].Image
-			out["docker image inspect "+image] = docker(s.t, append(engine, "image", "inspect", image)...)
+			out["docker image inspect "+image] = string(s.inspection(engine, "image", "inspect", image))
 		}
 	}
 	return out
+}
+
+// inspection returns what an engine tells of one thing, or nil if that has been removed meanwhile.
+func (s *server) inspection(engine []string, args ...string) []byte {
+	text, err := exec.Command("docker", slices.Concat(engine, args)...).Output()
+	if err != nil && strings.TrimSpace(string(text)) == "[]" {
+		return nil
+	}
+	if err != nil {
+		s.t.Fatalf("docker %v: %v", args, err)
+	}
+	return text
 }
 
 // showsNoSecret fails if a secret is in anything that this platform has written: the logs of its processes, the store and the mirror of the

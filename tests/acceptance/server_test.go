@@ -84,9 +84,9 @@ func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
 func binary(t *testing.T) string {
 	t.Helper()
-	path := os.Getenv("OPENSANDBOX_SERVER_BIN")
+	path := os.Getenv("OPENSANDBOX_TEST_SERVER_BIN")
 	if path == "" {
-		t.Fatal("OPENSANDBOX_SERVER_BIN must name the server to test")
+		t.Fatal("OPENSANDBOX_TEST_SERVER_BIN must name the server to test")
 	}
 	return path
 }

@@ -148,7 +148,7 @@ func (r *redisServer) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"), "-")
+	r.cmd = bound(exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"), "-"))
 	r.cmd.Stdin = strings.NewReader("requirepass " + r.password + "\n")
 	if err := r.cmd.Start(); err != nil {
 		t.Fatalf("redis-server (Debian: redis-server): %v", err)
