@@ -2,7 +2,7 @@
 # Makes the archives of a release: dist/opensandbox-VERSION-linux-{amd64,arm64}.tar.gz and dist/SHA256SUMS. The same sources and version give
 # the same bytes, whoever makes them and wherever: paths, times and owners are not those of this machine.
 #
-# usage: VERSION=… dist.sh [DIRECTORY]     (dist)
+# usage: VERSION=… dist.sh [DIRECTORY [ARCHITECTURE…]]     (dist amd64 arm64)
 #
 # SOURCE_DATE_EPOCH is the time of all files, in seconds since 1970; that of the last commit if it is not set.
 set -euo pipefail
@@ -12,6 +12,8 @@ cd "$ROOT"
 
 VERSION=${VERSION:?}
 OUT=$(mkdir -p "${1:-dist}" && cd "${1:-dist}" && pwd)
+shift $(($# > 0))
+[ $# -gt 0 ] || set -- amd64 arm64
 EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 EMBEDDED=$ROOT/services/runtime-agent/internal/delivery/embedded/execd
 PROGRAMS='allinone/cmd/opensandbox-server api/cmd/opensandbox-api scheduler/cmd/opensandbox-scheduler runtime-agent/cmd/opensandbox-agent ingress-router/cmd/opensandbox-router'
@@ -30,19 +32,26 @@ build_for() {
 	done
 }
 
-# pack NAME: the archive of a directory below $work.
-pack() {
-	tar -C "$work" --sort=name --format=ustar --mtime="@$EPOCH" --owner=0 --group=0 --numeric-owner --mode='u+rwX,go+rX,go-w' -cf - "$1" |
-		gzip -9n >"$OUT/$1.tar.gz"
+# add_pages DIRECTORY: the documentation, with everything that its pages link to.
+add_pages() {
+	mkdir -p "$1/docs/adr" "$1/deployments"
+	cp docs/*.md "$1/docs"
+	cp docs/adr/*.md "$1/docs/adr"
+	cp -r deployments/grafana deployments/otel-collector deployments/prometheus deployments/single deployments/systemd "$1/deployments"
+	cp ARCHITECTURE.md CONTRIBUTING.md LICENSE README.md docker-compose.yml "$1"
 }
 
-for arch in amd64 arm64; do
+# pack NAME: the archive of a directory below $work. The highest compression would take four times as long for a hundredth less.
+pack() {
+	tar -C "$work" --sort=name --format=ustar --mtime="@$EPOCH" --owner=0 --group=0 --numeric-owner --mode='u+rwX,go+rX,go-w' -cf - "$1" |
+		gzip -n >"$OUT/$1.tar.gz"
+}
+
+for arch; do
 	name=opensandbox-$VERSION-linux-$arch
-	mkdir -p "$work/$name/bin" "$work/$name/docs" "$work/$name/deployments"
+	mkdir -p "$work/$name/bin"
 	progress "Building for linux/$arch" build_for "$arch" "$work/$name/bin"
-	cp docs/*.md "$work/$name/docs"
-	cp -r deployments/systemd deployments/single "$work/$name/deployments"
-	cp LICENSE README.md "$work/$name"
+	add_pages "$work/$name"
 	pack "$name"
 done
 cd "$OUT"

@@ -13,42 +13,96 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 )
 
-// TestDist makes the archives twice, in two directories: they must be the same to the byte, and hold programs for their architecture.
+// TestDist makes the archives: they must hold programs for their architecture, and pages whose links lead somewhere. One is made again from
+// a copy of the sources in another directory, and must be the same to the byte.
 func TestDist(t *testing.T) {
+	const again = "opensandbox-9.9.9-linux-amd64.tar.gz"
 	env := []string{"VERSION=9.9.9", "SOURCE_DATE_EPOCH=1767225600"}
-	var sums [2]string
-	var dir string
-	for i := range sums {
-		dir = t.TempDir()
-		run(t, env, "scripts/dist.sh", dir)
-		text, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		sums[i] = string(text)
+	dir := t.TempDir()
+	run(t, env, "scripts/dist.sh", dir)
+	sums := checksums(t, dir)
+	if len(sums) != 2 {
+		t.Errorf("there are %d archives, want 2: %v", len(sums), sums)
 	}
-	if sums[0] != sums[1] || strings.Count(sums[0], "\n") != 2 {
-		t.Errorf("the archives differ from run to run:\n%s\n%s", sums[0], sums[1])
-	}
-	for line := range strings.Lines(sums[0]) {
-		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+	for name, sum := range sums {
 		machine := elf.EM_X86_64
 		if strings.HasSuffix(name, "-linux-arm64.tar.gz") {
 			machine = elf.EM_AARCH64
 		}
 		checkArchive(t, filepath.Join(dir, name), sum, machine)
 	}
-	cmd := exec.CommandContext(t.Context(), "tar", "-xzf", filepath.Join(dir, "opensandbox-9.9.9-linux-amd64.tar.gz"), "-C", dir)
+	copied, second := copyOfSources(t), t.TempDir()
+	run(t, env, filepath.Join(copied, "scripts/dist.sh"), second, "amd64")
+	if got := checksums(t, second); len(got) != 1 || got[again] != sums[again] {
+		t.Errorf("the archive differs from directory to directory: %v, %v", sums, got)
+	}
+	cmd := exec.CommandContext(t.Context(), "tar", "-xzf", filepath.Join(dir, again), "-C", dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("unpack: %v %s", err, out)
 	}
-	if out := run(t, nil, filepath.Join(dir, "opensandbox-9.9.9-linux-amd64/bin/opensandbox-server"), "--version"); !strings.Contains(out, "9.9.9") {
+	unpacked := filepath.Join(dir, strings.TrimSuffix(again, ".tar.gz"))
+	if out := run(t, nil, filepath.Join(unpacked, "bin/opensandbox-server"), "--version"); !strings.Contains(out, "9.9.9") {
 		t.Errorf("--version: %s", out)
+	}
+	checkLinks(t, unpacked)
+}
+
+// checksums returns the sums in SHA256SUMS by the name of the archive.
+func checksums(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		sums[name] = sum
+	}
+	return sums
+}
+
+// copyOfSources returns a directory with the files that the repository tracks, as they are now.
+func copyOfSources(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, []string{"TO=" + dir}, "bash", "-c", `set -euo pipefail; git ls-files -z | tar --null --files-from=- -cf - | tar -xf - -C "$TO"`)
+	return dir
+}
+
+// link matches what a page links to, without the place in it.
+var link = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+
+// checkLinks fails for every relative link of a page below the directory that leads nowhere.
+func checkLinks(t *testing.T, dir string) {
+	t.Helper()
+	links := 0
+	for name := range files(t, dir) {
+		if filepath.Ext(name) != ".md" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(found[1], ":") {
+				continue // it leads elsewhere
+			}
+			links++
+			if _, err := os.Stat(filepath.Join(dir, filepath.Dir(name), found[1])); err != nil {
+				t.Errorf("%s links to %s, which is not in the archive", name, found[1])
+			}
+		}
+	}
+	if links < 20 {
+		t.Errorf("only %d links were found: the search is broken", links)
 	}
 }
 
