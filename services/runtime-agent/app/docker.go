@@ -3,6 +3,8 @@ package app
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"opensandbox/libs/executor"
@@ -45,7 +47,8 @@ type Docker interface {
 	Close()
 }
 
-// OpenDocker connects to the engine that the standard Docker environment names.
+// OpenDocker connects to the engine that the standard Docker environment names. Images that come without credentials are pulled with those of
+// its configuration file.
 func OpenDocker(ctx context.Context, cfg DockerConfig) (Docker, error) {
 	daemon, err := delivery.Embedded()
 	if cfg.ExecdPath != "" {
@@ -59,6 +62,19 @@ func OpenDocker(ctx context.Context, cfg DockerConfig) (Docker, error) {
 		NoNewPrivileges: cfg.NoNewPrivileges, PidsLimit: int64(cfg.PidsLimit), APITimeout: cfg.APITimeout, PullTimeout: cfg.PullTimeout,
 		NetworkMode: cfg.NetworkMode, SeccompProfile: cfg.SeccompProfile, AppArmorProfile: cfg.AppArmorProfile,
 		SandboxEnv: cfg.SandboxEnv, SandboxBinds: cfg.SandboxBinds, AllowedHostPaths: cfg.AllowedHostPaths, StateDir: cfg.StateDir,
-		Daemon: daemon, Log: cfg.Log,
+		Daemon: daemon, Log: cfg.Log, ClientConfig: clientConfig(),
 	})
+}
+
+// clientConfig is the configuration file of Docker's client for the user of this process, as that client finds it.
+func clientConfig() string {
+	dir := os.Getenv("DOCKER_CONFIG")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "" // a service without HOME
+		}
+		dir = filepath.Join(home, ".docker")
+	}
+	return filepath.Join(dir, "config.json")
 }

@@ -91,6 +91,47 @@ func TestPullWithCredentials(t *testing.T) {
 	}
 }
 
+// TestPullWithLogin pulls with what "docker login" has written for the user of the process, which is read anew for each pull.
+func TestPullWithLogin(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, func(cfg *Config) { cfg.ClientConfig = filepath.Join(dir, "config.json") })
+	c := newCredentials()
+	ref := privateImage(t, e, c)
+	want := executor.Image{Name: ref}
+	wantRefusal(t, "no login", e.EnsureImage(t.Context(), want, quiet), fault.Invalid, c)
+	logIn := func(as sandbox.Credentials) {
+		t.Helper()
+		registry, _, _ := strings.Cut(ref, "/")
+		file, err := json.Marshal(map[string]any{"auths": map[string]any{registry: map[string]any{
+			"auth": base64.StdEncoding.EncodeToString([]byte(as.Username + ":" + as.Password)),
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(e.cfg.ClientConfig, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wrong := sandbox.Credentials{Username: c.Username, Password: "p-" + rand.Text()}
+	logIn(wrong)
+	err := e.EnsureImage(t.Context(), want, quiet)
+	wantRefusal(t, "wrong login", err, fault.Invalid, wrong)
+	if text := fault.TextOf(err); !strings.Contains(text, "Docker configuration of the server") {
+		t.Errorf("the text does not say whose credentials were refused: %s", text)
+	}
+	logIn(c)
+	// Credentials in the request go over the login.
+	err = e.EnsureImage(t.Context(), executor.Image{Name: ref, Credentials: wrong}, quiet)
+	wantRefusal(t, "wrong password in the request", err, fault.Invalid, wrong)
+	if text := fault.TextOf(err); !strings.Contains(text, "image.auth") {
+		t.Errorf("the text does not say whose credentials were refused: %s", text)
+	}
+	if err := e.EnsureImage(t.Context(), want, quiet); err != nil {
+		t.Fatalf("right login: %v", err)
+	}
+	drop(t, e, ref)
+}
+
 // TestPullsAreNotSharedAcrossCredentials lets callers with right, wrong and no credentials want one image at the same time.
 func TestPullsAreNotSharedAcrossCredentials(t *testing.T) {
 	e := open(t, nil)

@@ -54,6 +54,9 @@ type Config struct {
 	// StateDir is the directory of the agent, in which the engine is shown what it shall mount. Empty: there are no volumes but whole ones of the
 	// engine.
 	StateDir string
+	// ClientConfig is the configuration file of Docker's client whose auths are shown to registries where a request has no credentials. It need
+	// not exist; empty: there is none.
+	ClientConfig string
 	// APITimeout bounds each call but pulls and streams.
 	APITimeout time.Duration
 	// PullTimeout bounds a pull.

@@ -131,10 +131,24 @@ func isFor(os, arch, onto string) bool {
 	return p == nil || p.OS == os && p.Architecture == arch
 }
 
+// shownFor returns what the registry of an image is shown: the credentials of the request, else, as in OpenSandbox 1.1.1, those that the user
+// of this process has given to Docker's client.
+func (e *Engine) shownFor(ctx context.Context, want executor.Image) shown {
+	if c := want.Credentials; c.Set() {
+		return shown{auth: registry.AuthConfig{Username: c.Username, Password: c.Password}}
+	}
+	auth, err := logins{e.cfg.ClientConfig}.of(want.Name)
+	if err != nil {
+		e.cfg.Log.WarnContext(ctx, "pulling without credentials", "image", want.Name, "error", err)
+	}
+	return shown{auth: auth, own: true}
+}
+
 func (e *Engine) pull(ctx context.Context, want executor.Image, p *pull) error {
 	options := image.PullOptions{Platform: want.Platform}
-	if c := want.Credentials; c.Set() {
-		auth, err := registry.EncodeAuthConfig(registry.AuthConfig{Username: c.Username, Password: c.Password})
+	showing := e.shownFor(ctx, want)
+	if showing.credentials().Set() {
+		auth, err := registry.EncodeAuthConfig(showing.auth)
 		if err != nil {
 			return fault.New(fault.Internal, "the registry credentials cannot be written for the engine").WithCode(executor.CodeImage)
 		}
@@ -142,7 +156,7 @@ func (e *Engine) pull(ctx context.Context, want executor.Image, p *pull) error {
 	}
 	stream, err := e.api.ImagePull(ctx, withTag(want.Name), options)
 	if err != nil {
-		return pullFault(want, err)
+		return pullFault(want.Name, showing, err)
 	}
 	defer stream.Close()
 	layers := newLayers(want.Name)
@@ -155,9 +169,9 @@ func (e *Engine) pull(ctx context.Context, want executor.Image, p *pull) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return pullFault(want, err)
+			return pullFault(want.Name, showing, err)
 		case m.Error != "":
-			return pullFault(want, errors.New(m.Error))
+			return pullFault(want.Name, showing, errors.New(m.Error))
 		}
 		layers.take(m)
 		if time.Since(told) < progressEvery {

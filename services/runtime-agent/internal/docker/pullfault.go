@@ -16,31 +16,35 @@ import (
 var refusals = []string{"not found", "manifest unknown", "pull access denied", "unauthorized", "denied", "no basic auth", "authentication required", "no matching manifest", "invalid reference"}
 
 // pullFault classifies why an image did not come. Neither its text nor its cause has any of the credentials in it.
-func pullFault(want executor.Image, err error) error {
-	text, cause := strings.ToLower(err.Error()), withoutCredentials(err, want.Credentials)
+func pullFault(img string, showed shown, err error) error {
+	text, cause := strings.ToLower(err.Error()), withoutCredentials(err, showed.credentials())
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fault.Newf(fault.Internal, "image %q could not be pulled in the time that docker.pull_timeout_seconds allows", want.Name).WithCode(executor.CodeImage).Because(cause)
+		return fault.Newf(fault.Internal, "image %q could not be pulled in the time that docker.pull_timeout_seconds allows", img).WithCode(executor.CodeImage).Because(cause)
 	case errors.Is(err, context.Canceled):
 		return err
 	}
 	for _, r := range refusals {
 		if strings.Contains(text, r) {
-			return imageRefused(want).Because(cause)
+			return imageRefused(img, showed).Because(cause)
 		}
 	}
 	if c := classify("pull", err); fault.Is(c, fault.Unavailable) && !strings.Contains(text, "error response from daemon") {
 		return away(cause)
 	}
-	return fault.Newf(fault.Internal, "image %q could not be pulled: its registry does not answer as it should", want.Name).WithCode(executor.CodeImage).Because(cause)
+	return fault.Newf(fault.Internal, "image %q could not be pulled: its registry does not answer as it should", img).WithCode(executor.CodeImage).Because(cause)
 }
 
 // imageRefused does not say whether the image exists: registries do not tell those whom they do not know either.
-func imageRefused(want executor.Image) *fault.Error {
-	if want.Credentials.Set() {
-		return fault.Newf(fault.Invalid, "image %q does not exist, or its registry refuses the credentials in image.auth", want.Name).WithCode(executor.CodeImage)
+func imageRefused(img string, showed shown) *fault.Error {
+	text := "image %q does not exist, or may not be pulled without credentials"
+	switch {
+	case showed.credentials().Set() && showed.own:
+		text = "image %q does not exist, or its registry refuses the credentials in the Docker configuration of the server"
+	case showed.credentials().Set():
+		text = "image %q does not exist, or its registry refuses the credentials in image.auth"
 	}
-	return fault.Newf(fault.Invalid, "image %q does not exist, or may not be pulled without credentials", want.Name).WithCode(executor.CodeImage)
+	return fault.Newf(fault.Invalid, text, img).WithCode(executor.CodeImage)
 }
 
 // maxForeign bounds what is kept of the text of a registry that was shown credentials.

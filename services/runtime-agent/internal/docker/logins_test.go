@@ -1,0 +1,74 @@
+package docker
+
+import (
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/registry"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestLogins(t *testing.T) {
+	t.Parallel()
+	basic := base64.StdEncoding.EncodeToString([]byte("robot:pass:word"))
+	robot := registry.AuthConfig{Username: "robot", Password: "pass:word"}
+	for name, c := range map[string]struct {
+		file, image string
+		want        registry.AuthConfig
+		complaint   string
+	}{
+		"as docker login writes it":     {`{"auths":{"127.0.0.1:5000":{"auth":"` + basic + `"}}}`, "127.0.0.1:5000/team/box:1", robot, ""},
+		"no tag":                        {`{"auths":{"registry.example:5000":{"auth":"` + basic + `"}}}`, "registry.example:5000/box", robot, ""},
+		"two words":                     {`{"auths":{"r.example":{"username":"robot","password":"pass:word"}}}`, "r.example/box", robot, ""},
+		"a URL":                         {`{"auths":{"https://r.example/v1/":{"auth":"` + basic + `"}}}`, "r.example/box", robot, ""},
+		"the default registry":          {`{"auths":{"https://index.docker.io/v1/":{"auth":"` + basic + `"}}}`, "team/box", robot, ""},
+		"a token":                       {`{"auths":{"r.example":{"auth":"` + basic + `","identitytoken":"t"}}}`, "r.example/box", registry.AuthConfig{Username: "robot", IdentityToken: "t"}, ""},
+		"another registry":              {`{"auths":{"r.example":{"auth":"` + basic + `"}}}`, "r.example:443/box", registry.AuthConfig{}, ""},
+		"a registry that ends alike":    {`{"auths":{"r.example":{"auth":"` + basic + `"}}}`, "bad-r.example/box", registry.AuthConfig{}, ""},
+		"a path that is called alike":   {`{"auths":{"r.example":{"auth":"` + basic + `"}}}`, "other.example/r.example/box", registry.AuthConfig{}, ""},
+		"no credentials":                {`{}`, "r.example/box", registry.AuthConfig{}, ""},
+		"a helper for all":              {`{"auths":{"r.example":{}},"credsStore":"desktop"}`, "r.example/box", registry.AuthConfig{}, "credsStore"},
+		"a helper for one":              {`{"credHelpers":{"r.example":"cloud"}}`, "r.example/box", registry.AuthConfig{}, "credHelpers"},
+		"a helper for another":          {`{"credHelpers":{"o.example":"cloud"}}`, "r.example/box", registry.AuthConfig{}, ""},
+		"in the file in spite of a one": {`{"auths":{"r.example":{"auth":"` + basic + `"}},"credsStore":"desktop"}`, "r.example/box", robot, ""},
+		"no colon":                      {`{"auths":{"r.example":{"auth":"c2VjcmV0"}}}`, "r.example/box", registry.AuthConfig{}, "user:password"},
+		"no base64":                     {`{"auths":{"r.example":{"auth":"!secret"}}}`, "r.example/box", registry.AuthConfig{}, "user:password"},
+		"no JSON":                       {`secret`, "r.example/box", registry.AuthConfig{}, "JSON"},
+		"no name of an image":           {`{"auths":{"r.example":{"auth":"` + basic + `"}}}`, "r.example/BOX", registry.AuthConfig{}, ""},
+		"too large":                     {strings.Repeat(" ", maxLogins+1), "r.example/box", registry.AuthConfig{}, "usual size"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "config.json")
+			if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := logins{path}.of(c.image)
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+			switch {
+			case c.complaint == "" && err != nil:
+				t.Error(err)
+			case c.complaint != "" && (err == nil || !strings.Contains(err.Error(), c.complaint) || !strings.Contains(err.Error(), path)):
+				t.Errorf("got %v, want the path and %q in it", err, c.complaint)
+			case err != nil && strings.Contains(err.Error(), "secret"):
+				t.Errorf("repeats what is in the file: %v", err)
+			}
+		})
+	}
+}
+
+func TestLoginsWithoutFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for path, complaint := range map[string]string{"": "", filepath.Join(dir, "none"): "", filepath.Join(dir, "no", "such"): "", dir: "usual size"} {
+		got, err := logins{path}.of("r.example/box")
+		if got != (registry.AuthConfig{}) || (err == nil) != (complaint == "") || err != nil && !strings.Contains(err.Error(), complaint) {
+			t.Errorf("%q: %v, %v; want the error %q", path, got, err, complaint)
+		}
+	}
+}
