@@ -84,7 +84,11 @@ func parseCommand(cmd *Command, path string, args []string) (choice, error) {
 	}
 	operands := []string{}
 	for len(args) > 0 {
-		if err := set.Parse(args); err != nil {
+		full, err := inFull(set, args)
+		if err != nil {
+			return choice{}, err
+		}
+		if err := set.Parse(full); err != nil {
 			return choice{}, flagError(err, known)
 		}
 		args = set.Args()

@@ -26,6 +26,9 @@ func TestCommands(t *testing.T) {
 		"flags last":            {args: []string{"remove", "n1", "--config=" + path, "--yes"}, out: "remove \"n1\" yes=true port=9000\n"},
 		"help":                  {args: []string{"drain", "-h"}, out: "usage: opensandbox-server [--config PATH] [--check-config"},
 		"help names commands":   {args: []string{"-h"}, out: "       opensandbox-server remove [--config PATH] [--yes] [NODE]\n"},
+		"abbreviated flags":     {args: []string{"--co", path, "remove", "n1", "--y"}, out: "remove \"n1\" yes=true port=9000\n"},
+		"two beginnings":        {args: []string{"feed", "--fi", "1"}, code: 2, errors: "--fi is the beginning of --fifth and --first; write one of them in full"},
+		"one beginning":         {args: []string{"feed", "--fir", "1", "n1"}, out: "feed \"n1\" yes=false port=8080\n"},
 		"two operands":          {args: []string{"drain", "a", "b"}, code: 2, errors: "drain takes at most one NODE"},
 		"an empty operand":      {args: []string{"drain", ""}, code: 2, errors: "NODE must not be empty"},
 		"no operand is taken":   {args: []string{"nodes", "a"}, code: 2, errors: "nodes takes no argument"},
@@ -35,7 +38,7 @@ func TestCommands(t *testing.T) {
 		"no path":               {args: []string{"drain", "--config"}, code: 2, errors: "--config needs a path"},
 		"an empty path":         {args: []string{"drain", "--config", ""}, code: 2, errors: "--config needs a path"},
 		"misspelt command":      {args: []string{"node"}, code: 2, errors: "unknown command; did you mean nodes?"},
-		"no command":            {args: []string{"hunter2hunter2"}, code: 2, errors: "unexpected argument or unknown command; expected one of drain, remove, nodes, fail, misuse, completion"},
+		"no command":            {args: []string{"hunter2hunter2"}, code: 2, errors: "unexpected argument or unknown command; expected one of drain, remove, nodes, feed, fail, misuse, completion"},
 		"flags before commands": {args: []string{"--config", path, "drain"}, out: "drain \"\" yes=false port=9000\n"},
 		"an action, a command":  {args: []string{"--version", "drain"}, code: 2, errors: "--version takes none"},
 		"wrong configuration":   {args: []string{"drain", "--config", wrong}, code: 1, errors: "server.port = 0"},
@@ -53,6 +56,7 @@ func TestCommands(t *testing.T) {
 			{Name: "drain", Operand: "NODE", About: "stop placement", Run: tell("drain")},
 			{Name: "remove", Operand: "NODE", Careful: true, About: "give up", Run: tell("remove")},
 			{Name: "nodes", About: "list", Run: tell("nodes")},
+			{Name: "feed", Operand: "NODE", Flags: []cli.Flag{{Name: "first", Value: "N"}, {Name: "fifth"}}, Run: tell("feed")},
 			{Name: "fail", Run: func(context.Context, settings.Settings, cli.Call) error { return errors.New("no such node") }},
 			{Name: "misuse", Run: func(context.Context, settings.Settings, cli.Call) error {
 				return fmt.Errorf("node: %w", cli.Misused("say which"))

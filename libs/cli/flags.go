@@ -42,6 +42,10 @@ func parse(p Program, args []string) (choice, error) {
 		wanted[name] = set.Bool(name, false, "")
 		known = append(known, name)
 	}
+	args, err := inFull(set, args)
+	if err != nil {
+		return choice{}, err
+	}
 	if err := set.Parse(args); err != nil {
 		return choice{}, flagError(err, known)
 	}

@@ -30,6 +30,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		h.Del(name)
 	}
 	pr.SetXForwarded()
+	h.Set("X-Forwarded-Proto", httpx.Scheme(pr.In))
 	ctx := pr.In.Context()
 	passTrace(ctx, h)
 	if id := httpx.RequestID(ctx); id != "" {

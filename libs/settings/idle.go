@@ -34,7 +34,6 @@ const noPostgres = `has no effect: store.type is "sqlite" or "redis"`
 
 // meaningless are variables that OpenSandbox 1.1.1 reads and this server does not, with the reason.
 var meaningless = []struct{ name, why string }{
-	{"FORWARDED_ALLOW_IPS", "has no effect: the address of a client is that of its connection"},
 	{"SANDBOX_TENANTS_CONFIG_PATH", "has no effect: tenants are not available yet"},
 	{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "has no effect: metrics are read at server.admin_listen"},
 }

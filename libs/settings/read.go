@@ -55,12 +55,14 @@ func Read(o Options) (Settings, error) {
 		s.Server.Host, s.Router.Listen = "127.0.0.1", "127.0.0.1:"+routerPort
 	}
 	s.Path = path
+	var odd []string
+	s.Server.Forwarders, odd = forwarders(o.Lookup)
 	l, err := conf.Load(conf.Input{File: content, Path: path, Lookup: o.Lookup, Names: o.Names, Others: append(names(), foreign...)}, keys(&s, vars.Home))
 	s.loaded = l
 	if fileErr == nil && l.Parsed() {
 		err = errors.Join(err, finish(&s))
 	}
-	s.Warnings = append(l.Warnings, advice(&s)...)
+	s.Warnings = append(append(l.Warnings, advice(&s)...), odd...)
 	for _, v := range meaningless {
 		if text, ok := o.Lookup(v.name); ok && text != "" {
 			s.Warnings = append(s.Warnings, v.name+": "+v.why)

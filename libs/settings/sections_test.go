@@ -175,17 +175,54 @@ func TestSecureAccessByEnvironment(t *testing.T) {
 	}
 }
 
+func TestForwarders(t *testing.T) {
+	t.Parallel()
+	text := func(s string) *string { return &s }
+	for name, c := range map[string]struct {
+		text     *string
+		want     []string
+		warnings int
+	}{
+		"unset":                    {nil, []string{"127.0.0.1/32", "::1/128"}, 0},
+		"empty":                    {text(""), nil, 0},
+		"all":                      {text(" * "), []string{"0.0.0.0/0", "::/0"}, 0},
+		"some":                     {text("10.0.0.7, 10.1.0.0/16,2001:db8::/32,,::ffff:1.2.3.4"), []string{"10.0.0.7/32", "10.1.0.0/16", "2001:db8::/32", "1.2.3.4/32"}, 0},
+		"names":                    {text("proxy.example,10.0.0.7,unix:"), []string{"10.0.0.7/32"}, 2},
+		"all is a word of its own": {text("*,10.0.0.7"), []string{"10.0.0.7/32"}, 1},
+		"an address in a network":  {text("10.0.0.7/8"), nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			vars := map[string]string{}
+			if c.text != nil {
+				vars["FORWARDED_ALLOW_IPS"] = *c.text
+			}
+			s, err := settings.Read(settings.Options{Path: write(t, "[docker]\nnetwork_mode = 'bridge'\n"), Lookup: env(vars)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range s.Server.Forwarders {
+				got = append(got, p.String())
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" || len(s.Warnings) != c.warnings {
+				t.Errorf("warnings %q, trusted (-want +got):\n%s", s.Warnings, diff)
+			}
+		})
+	}
+}
+
 func TestVariablesWithoutMeaningAreNamed(t *testing.T) {
 	t.Parallel()
 	s, err := settings.Read(settings.Options{Path: write(t, "[docker]\nnetwork_mode = 'bridge'\n"), Lookup: env(map[string]string{
-		"FORWARDED_ALLOW_IPS": "*", "SANDBOX_TENANTS_CONFIG_PATH": "/t", "OPENSANDBOX_STORE_POSTGRESQL_DSN": "postgres://u:hunter2@h",
+		"FORWARDED_ALLOW_IPS": "proxy.example", "SANDBOX_TENANTS_CONFIG_PATH": "/t", "OPENSANDBOX_STORE_POSTGRESQL_DSN": "postgres://u:hunter2@h",
 	})})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		`OPENSANDBOX_STORE_POSTGRESQL_DSN: has no effect: store.type is "sqlite" or "redis"`,
-		"FORWARDED_ALLOW_IPS: has no effect: the address of a client is that of its connection",
+		"FORWARDED_ALLOW_IPS: one of its words is neither an address nor a network such as 10.0.0.0/8, and matches nobody",
 		"SANDBOX_TENANTS_CONFIG_PATH: has no effect: tenants are not available yet",
 	}
 	if diff := cmp.Diff(want, s.Warnings); diff != "" {

@@ -4,6 +4,7 @@ package settings
 
 import (
 	"io"
+	"net/netip"
 	"time"
 
 	"opensandbox/libs/conf"
@@ -61,6 +62,8 @@ type Server struct {
 	// AdminListen is host:port of /metrics, /health and /ready; empty: off.
 	AdminListen  string
 	Installation string
+	// Forwarders are the networks of the proxies that are believed what they say of their clients (FORWARDED_ALLOW_IPS).
+	Forwarders []netip.Prefix
 }
 
 // Log is the section of the log. Level is DEBUG, INFO, WARNING, ERROR or CRITICAL; Format is text or json.

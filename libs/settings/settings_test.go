@@ -2,6 +2,7 @@ package settings_test
 
 import (
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -312,7 +313,7 @@ func TestPrintHidesSecretsAndLoadsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range []string{
-		cmp.Diff(first.Server, second.Server), cmp.Diff(first.Docker, second.Docker), cmp.Diff(first.Agent, second.Agent), cmp.Diff(first.Scheduler, second.Scheduler),
+		cmp.Diff(first.Server, second.Server, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })), cmp.Diff(first.Docker, second.Docker), cmp.Diff(first.Agent, second.Agent), cmp.Diff(first.Scheduler, second.Scheduler),
 		cmp.Diff(first.Store.Redis, second.Store.Redis), cmp.Diff(first.RenewIntent.Queue.Redis, second.RenewIntent.Queue.Redis), cmp.Diff(first.Internal, second.Internal),
 	} {
 		if d != "" {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -50,6 +51,8 @@ type Config struct {
 	DrainDelay time.Duration
 	// Backlog is how many connections may wait to be taken; 0 leaves it to the system.
 	Backlog int
+	// Forwarders are the networks of the proxies that are believed what they say of their clients in X-Forwarded-For and X-Forwarded-Proto.
+	Forwarders []netip.Prefix
 	// MaxConcurrency bounds the requests in progress; 0 means no bound.
 	MaxConcurrency int
 	// AllowedRuntimes are the isolation runtimes that a create may ask for.
@@ -183,7 +186,8 @@ func newHandler(cfg Config, d Deps, draining <-chan struct{}) (http.Handler, *fr
 	// From the outside in: every answer has a request id, preflights need no key, what is for sandbox ports is taken as it came, and other
 	// paths are tidy before they are matched.
 	routes := front.before(guard, httpx.TidyPath(httpx.LimitBody(maxBody, h)))
-	return httpx.WithRequestID(httpx.WithAccessLog(d.Access, httpx.CORS(httpx.LimitConcurrency(cfg.MaxConcurrency, full, routes)))), front, nil
+	inner := httpx.WithAccessLog(d.Access, httpx.CORS(httpx.LimitConcurrency(cfg.MaxConcurrency, full, routes)))
+	return httpx.WithRequestID(httpx.WithForwarded(cfg.Forwarders, inner)), front, nil
 }
 
 // Addr returns the address that was taken.

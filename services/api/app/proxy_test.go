@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -223,6 +224,21 @@ func TestProxyHeaders(t *testing.T) {
 	p.raw("GET /sandboxes/ID/proxy/44772/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-EXECD-ACCESS-TOKEN: secret\r\n\r\n")
 	if r := <-seen; r.Header.Get("X-EXECD-ACCESS-TOKEN") != "secret" {
 		t.Error("the daemon did not get its token")
+	}
+}
+
+// TestProxyBelievesItsProxies: what a proxy says of its client reaches the application, if the proxy is one of those that are trusted.
+func TestProxyBelievesItsProxies(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *http.Request, 1)
+	address := backend(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r })
+	for trusted, want := range map[string][2]string{"127.0.0.0/8": {"1.2.3.4", "https"}, "10.0.0.0/8": {"127.0.0.1", "http"}} {
+		p := newProxied(t, address, func(c *Config, _ *Deps) { c.Forwarders = []netip.Prefix{netip.MustParsePrefix(trusted)} })
+		p.raw("GET /v1/sandboxes/ID/proxy/8080/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Forwarded-For: 6.6.6.6, 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\r\n")
+		r := <-seen
+		if got := [2]string{r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Forwarded-Proto")}; got != want || r.Header.Get("X-Forwarded-Host") != "h" {
+			t.Errorf("%s is trusted: the application got %q, want %q; host %q", trusted, got, want, r.Header.Get("X-Forwarded-Host"))
+		}
 	}
 }
 
