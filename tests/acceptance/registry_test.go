@@ -113,6 +113,17 @@ func TestRegistryThatHangs(t *testing.T) {
 	}
 }
 
+// TestRegistryThatResets: a registry that takes the connection and cuts it is a failure of the registry, not of the request.
+func TestRegistryThatResets(t *testing.T) {
+	t.Parallel()
+	s := startSingle(t, "") // the second engine of the split services does not reach the registry
+	a := s.do("POST", "/v1/sandboxes", spec(withAuth(resetting(t), "robot", secrets.fresh("a password for a registry that resets"))))
+	wantEnvelope(t, "create", a, http.StatusInternalServerError)
+	if got := a.json(t); got["code"] != "DOCKER::SANDBOX_IMAGE_PULL_FAILED" || !strings.Contains(got["message"].(string), "does not answer as it should") {
+		t.Errorf("create: %v", a)
+	}
+}
+
 func TestDeleteGivesUpAPull(t *testing.T) {
 	s := startSingle(t, "")
 	change := withAuth(hanging(t), "robot", secrets.fresh("a password for a registry that hangs"))
@@ -140,5 +151,20 @@ func hanging(t *testing.T) string {
 		server.CloseClientConnections() // engines keep the connection to a registry that hangs
 		server.Close()
 	})
+	return strings.TrimPrefix(server.URL, "http://") + "/team/box:1"
+}
+
+// resetting is a registry that cuts every connection once it was asked something.
+func resetting(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close()
+	}))
+	t.Cleanup(server.Close)
 	return strings.TrimPrefix(server.URL, "http://") + "/team/box:1"
 }
