@@ -17,12 +17,14 @@ import (
 // privateRegistry is a registry on loopback, which engines accept without TLS, that gives its one image to one user only.
 type privateRegistry struct {
 	image, user, password string
+	// login is a directory with a configuration of Docker's client that has logged in.
+	login string
 }
 
 func newRegistry(t *testing.T) privateRegistry {
 	t.Helper()
 	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	r := privateRegistry{image: address + "/team/box:1", user: "robot", password: secrets.fresh("the password of the registry")}
+	r := privateRegistry{image: address + "/team/box:1", user: "robot", password: secrets.fresh("the password of the registry"), login: dir}
 	users := exec.Command("htpasswd", "-iBc", filepath.Join(dir, "users"), r.user)
 	users.Stdin = strings.NewReader(r.password)
 	if out, err := users.CombinedOutput(); err != nil {
@@ -100,6 +102,20 @@ func TestRegistryCredentials(t *testing.T) {
 	other := s.do("POST", "/v1/sandboxes", spec(withAuth(r.image, r.user, wrong)), "Idempotency-Key", "right")
 	wantEnvelope(t, "the key with another password", other, http.StatusConflict)
 	// What the engine has is used without asking the registry, as by OpenSandbox 1.1.1.
+	s.create(m{"image": m{"uri": r.image}})
+}
+
+// TestRegistryByTheLoginOfTheServer: a create without credentials uses what "docker login" has written for the server's user.
+func TestRegistryByTheLoginOfTheServer(t *testing.T) {
+	r := newRegistry(t)
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}
+	s.programs = []*program{{name: "server", binary: binary(t), env: []string{"DOCKER_CONFIG=" + r.login}}}
+	s.run()
+	s.cleanUp()
+	wrong := secrets.fresh("a wrong password")
+	if a := s.do("POST", "/v1/sandboxes", spec(withAuth(r.image, r.user, wrong))); a.status != http.StatusBadRequest || !strings.Contains(string(a.body), "image.auth") {
+		t.Errorf("credentials in the request go over the login: %v", a)
+	}
 	s.create(m{"image": m{"uri": r.image}})
 }
 
