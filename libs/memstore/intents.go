@@ -83,6 +83,11 @@ func (s *Store) Renew(ctx context.Context, id sandbox.ID, tenant string, at time
 	})
 }
 
+// Extend implements sandbox.Intents.
+func (s *Store) Extend(ctx context.Context, id sandbox.ID, at time.Time) (sandbox.Record, error) {
+	return s.update(ctx, id, func(r *sandbox.Record, now time.Time) error { return r.Extend(at, now) })
+}
+
 // PatchMetadata implements sandbox.Intents.
 func (s *Store) PatchMetadata(ctx context.Context, id sandbox.ID, tenant string, patch map[string]*string) (sandbox.Record, error) {
 	return s.update(ctx, id, func(r *sandbox.Record, _ time.Time) error {

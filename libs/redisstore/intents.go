@@ -148,6 +148,11 @@ func (s *Store) Renew(ctx context.Context, id sandbox.ID, tenant string, at time
 	})
 }
 
+// Extend implements sandbox.Intents.
+func (s *Store) Extend(ctx context.Context, id sandbox.ID, at time.Time) (sandbox.Record, error) {
+	return s.update(ctx, "extend", id, func(v *view, r *sandbox.Record, _ *change) error { return r.Extend(at, v.now) })
+}
+
 // quick runs a script that does the plain case of a change. done is false when the case is not plain, and nothing has happened.
 func (s *Store) quick(ctx context.Context, op string, script *redis.Script, id sandbox.ID, keyList []string, args ...any) (r sandbox.Record, done bool, err error) {
 	out, err := s.run(ctx, script, keyList, args...)

@@ -135,6 +135,8 @@ type Intents interface {
 	SetGone(ctx context.Context, id ID, reason string) (Record, error)
 	// Renew moves the deadline to at. ErrNotFound also for the record of another tenant; AnyTenant has them all.
 	Renew(ctx context.Context, id ID, tenant string, at time.Time) (Record, error)
+	// Extend moves the deadline of a record of whatever tenant to at, but never to an earlier time: a renewal that came in between holds.
+	Extend(ctx context.Context, id ID, at time.Time) (Record, error)
 	// PatchMetadata merges; nil removes a key. Tenants are looked at as by Renew.
 	PatchMetadata(ctx context.Context, id ID, tenant string, patch map[string]*string) (Record, error)
 }

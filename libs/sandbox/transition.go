@@ -80,6 +80,18 @@ func (r *Record) Renew(at, now time.Time) error {
 	return nil
 }
 
+// Extend is Renew, but it leaves a deadline that is later than at.
+func (r *Record) Extend(at, now time.Time) error {
+	before := r.Intent.ExpiresAt
+	if err := r.Renew(at, now); err != nil {
+		return err
+	}
+	if r.Intent.ExpiresAt.Before(before) {
+		r.Intent.ExpiresAt = before
+	}
+	return nil
+}
+
 // PatchMetadata lays patch over the metadata; a nil value removes the key. Depends on: not Gone, not ended.
 func (r *Record) PatchMetadata(patch map[string]*string) error {
 	if r.Gone() || r.Ended() {

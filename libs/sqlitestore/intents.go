@@ -105,6 +105,11 @@ func (s *Store) Renew(ctx context.Context, id sandbox.ID, tenant string, at time
 	})
 }
 
+// Extend implements sandbox.Intents.
+func (s *Store) Extend(ctx context.Context, id sandbox.ID, at time.Time) (sandbox.Record, error) {
+	return s.update(ctx, "extend", id, func(t *tx, r *sandbox.Record) error { return r.Extend(at, t.now) })
+}
+
 // PatchMetadata implements sandbox.Intents.
 func (s *Store) PatchMetadata(ctx context.Context, id sandbox.ID, tenant string, patch map[string]*string) (sandbox.Record, error) {
 	return s.update(ctx, "patch metadata", id, func(_ *tx, r *sandbox.Record) error {

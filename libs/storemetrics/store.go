@@ -56,6 +56,10 @@ func (s *sandboxes) SetGone(ctx context.Context, id sandbox.ID, reason string) (
 	return read(ctx, s.observe, "set_gone", func(ctx context.Context) (sandbox.Record, error) { return s.Store.SetGone(ctx, id, reason) })
 }
 
+func (s *sandboxes) Extend(ctx context.Context, id sandbox.ID, at time.Time) (sandbox.Record, error) {
+	return read(ctx, s.observe, "extend", func(ctx context.Context) (sandbox.Record, error) { return s.Store.Extend(ctx, id, at) })
+}
+
 func (s *sandboxes) Renew(ctx context.Context, id sandbox.ID, tenant string, at time.Time) (sandbox.Record, error) {
 	return read(ctx, s.observe, "renew", func(ctx context.Context) (sandbox.Record, error) { return s.Store.Renew(ctx, id, tenant, at) })
 }

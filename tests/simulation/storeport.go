@@ -109,6 +109,10 @@ func (p storePort) SetGone(ctx context.Context, id sandbox.ID, reason string) (s
 	return changed(p, "SetGone", func() (sandbox.Record, error) { return p.s.SetGone(ctx, id, reason) })
 }
 
+func (p storePort) Extend(ctx context.Context, id sandbox.ID, at time.Time) (sandbox.Record, error) {
+	return changed(p, "Extend", func() (sandbox.Record, error) { return p.s.Extend(ctx, id, at) })
+}
+
 func (p storePort) Renew(ctx context.Context, id sandbox.ID, tenant string, at time.Time) (sandbox.Record, error) {
 	return changed(p, "Renew", func() (sandbox.Record, error) { return p.s.Renew(ctx, id, tenant, at) })
 }

@@ -12,6 +12,7 @@ var renewTests = []test{
 	{"MovesBothWays", testRenew},
 	{"Guards", testRenewGuards},
 	{"AfterExit", testRenewAfterExit},
+	{"ExtendsForwardsOnly", testExtend},
 }
 
 var metadataTests = []test{
@@ -40,6 +41,33 @@ func testRenew(e *env) {
 	if loc := got.Intent.ExpiresAt.Location(); loc != time.UTC {
 		e.Errorf("deadline is in %s", loc)
 	}
+}
+
+func testExtend(e *env) {
+	r := e.insert("a")
+	later := r.Intent.ExpiresAt.Add(time.Hour)
+	got, err := e.Extend(e.ctx(), "a", later)
+	e.ok(err)
+	want := r
+	want.Intent.ExpiresAt, want.Version = later, got.Version
+	e.equal("extended", got, want)
+	for _, at := range []time.Time{later, later.Add(-time.Microsecond), e.clock.Now().Add(time.Minute)} {
+		same, err := e.Extend(e.ctx(), "a", at)
+		e.ok(err)
+		e.equal("extended to no later time", same, got)
+	}
+	e.unchanged(got)
+	_, err = e.Extend(e.ctx(), "a", e.clock.Now())
+	e.refused("to a time that has passed", err, fault.Invalid, sandbox.CodeInvalidExpiration)
+	manual := e.insert("manual", noTimeout)
+	_, err = e.Extend(e.ctx(), "manual", later)
+	e.refused("without a deadline", err, fault.Conflict, sandbox.CodeInvalidExpiration)
+	e.unchanged(manual)
+	e.gone("a", sandbox.ReasonDeleted)
+	_, err = e.Extend(e.ctx(), "a", later.Add(time.Hour))
+	e.stopping("what is Gone", err)
+	_, err = e.Extend(e.ctx(), "unknown", later)
+	e.notFound("an unknown one", err)
 }
 
 func testRenewGuards(e *env) {

@@ -26,7 +26,7 @@ type Queue interface {
 type Store interface {
 	Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error)
 	Now(ctx context.Context) (time.Time, error)
-	Renew(ctx context.Context, id sandbox.ID, tenant string, at time.Time) (sandbox.Record, error)
+	Extend(ctx context.Context, id sandbox.ID, at time.Time) (sandbox.Record, error)
 }
 
 // Metrics is what renewals tell of themselves.
@@ -160,7 +160,8 @@ func (c *Consumer) handle(ctx context.Context, payload []byte) (outcome string, 
 	if !ok {
 		return OutcomeNothing, nil
 	}
-	_, err = c.store.Renew(ctx, intent.ID, sandbox.AnyTenant, at)
+	// Never to an earlier time: a client may have renewed for longer since the record was read.
+	_, err = c.store.Extend(ctx, intent.ID, at)
 	switch {
 	case err == nil:
 		return OutcomeRenewed, nil

@@ -151,6 +151,31 @@ func TestHandle(t *testing.T) {
 	}
 }
 
+// between is a store in which a client changes something after a record was read.
+type between struct {
+	*memstore.Store
+	change func()
+}
+
+func (b between) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error) {
+	r, err := b.Store.Get(ctx, id)
+	b.change()
+	return r, err
+}
+
+// A client that renews for longer at the same moment keeps what it was told.
+func TestAClientsLongerRenewalHolds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.running("s", 4*time.Minute, 5*time.Minute)
+	r.now = start.Add(time.Minute)
+	store := between{r.store, func() { r.must(r.store.Renew(t.Context(), "s", "team", start.Add(time.Hour))) }}
+	renewintent.New(renewintent.Config{}, nil, store, &r.told, slog.New(slog.DiscardHandler)).Handle(t.Context(), payload("s", r.now))
+	if got := r.deadline("s"); got != time.Hour {
+		t.Errorf("deadline after %v, want an hour", got)
+	}
+}
+
 func (r *rig) must(_ sandbox.Record, err error) {
 	r.t.Helper()
 	if err != nil {
@@ -165,7 +190,7 @@ func (b broken) Get(context.Context, sandbox.ID) (sandbox.Record, error) {
 	return sandbox.Record{}, b.err
 }
 func (b broken) Now(context.Context) (time.Time, error) { return time.Time{}, b.err }
-func (b broken) Renew(context.Context, sandbox.ID, string, time.Time) (sandbox.Record, error) {
+func (b broken) Extend(context.Context, sandbox.ID, time.Time) (sandbox.Record, error) {
 	return sandbox.Record{}, b.err
 }
 
