@@ -30,6 +30,7 @@ type Kit struct {
 	log      *slog.Logger
 	requests *prometheus.HistogramVec
 	tracer   trace.Tracer
+	expected func(error) bool
 	patterns []string
 }
 
@@ -42,9 +43,12 @@ func Traced(tracers trace.TracerProvider) Option {
 	return func(k *Kit) { k.tracer = tracers.Tracer("opensandbox/libs/kitx") }
 }
 
+// Expected names errors with a status of 500 or more that are an answer and no fault of the server: they are logged as information.
+func Expected(is func(error) bool) Option { return func(k *Kit) { k.expected = is } }
+
 // New returns a Kit without routes. Its metrics are registered with reg.
 func New(log *slog.Logger, reg prometheus.Registerer, options ...Option) (*Kit, error) {
-	k := &Kit{mux: http.NewServeMux(), log: log, requests: newRequests()}
+	k := &Kit{mux: http.NewServeMux(), log: log, requests: newRequests(), expected: func(error) bool { return false }}
 	for _, o := range options {
 		o(k)
 	}
@@ -115,7 +119,11 @@ func (silent) Handle(context.Context, error) {}
 // fail logs what a client is not told. Only our own faults are loud.
 func (k *Kit) fail(ctx context.Context, op OpInfo, err error) {
 	level := slog.LevelDebug
-	if status(err) >= http.StatusInternalServerError && !fault.Is(err, fault.Unsupported) && !errors.Is(err, context.Canceled) {
+	switch {
+	case status(err) < http.StatusInternalServerError || fault.Is(err, fault.Unsupported) || errors.Is(err, context.Canceled):
+	case k.expected(err):
+		level = slog.LevelInfo
+	default:
 		level = slog.LevelError
 	}
 	k.log.Log(ctx, level, "request failed", "operation", op.Name, "error", err)

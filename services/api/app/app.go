@@ -146,7 +146,7 @@ func farewell(leaving <-chan struct{}, next http.Handler) http.Handler {
 }
 
 func newHandler(cfg Config, d Deps, draining <-chan struct{}) (http.Handler, *front, error) {
-	var options []kitx.Option
+	options := []kitx.Option{kitx.Expected(usecase.IsNoCapacity)}
 	if d.Tracers != nil {
 		options = append(options, kitx.Traced(d.Tracers))
 	}

@@ -70,6 +70,10 @@ func TestRepeatedErrorIsMarked(t *testing.T) {
 	if got.Code != "SANDBOX::NO_CAPACITY" || got.SandboxID != string(id) || w.Header().Get("Idempotent-Replayed") != "true" || w.Header().Get("Retry-After") != "5" {
 		t.Errorf("%+v %v", got, w.Header())
 	}
+	// A platform that is full works.
+	if log := b.log.String(); !strings.Contains(log, "level=INFO msg=\"request failed\"") || strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log says:\n%s", log)
+	}
 }
 
 func TestPlatformIsEchoed(t *testing.T) {

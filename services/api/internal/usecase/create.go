@@ -157,6 +157,9 @@ func (u *UseCases) createFailed(ctx context.Context, r *sandbox.Record) error {
 	return createFault(r.Observed).About(string(r.ID))
 }
 
+// IsNoCapacity reports whether an error says that no node has room for a sandbox. That is an answer of a platform that works.
+func IsNoCapacity(err error) bool { return fault.CodeOf(err) == codeNoCapacity }
+
 // createFault turns the reason of a failed create into an error.
 func createFault(o sandbox.Observed) *fault.Error {
 	if err, ok := sandbox.VolumeFault(o.Reason, o.Message); ok {

@@ -300,7 +300,7 @@ func (r *round) attempt(ctx context.Context, rec *sandbox.Record) (outcome strin
 	case r.now.Before(r.giveUpAt(rec)):
 		return OutcomeWaits, err
 	}
-	r.Log.WarnContext(ctx, "no node has room", "sandbox", rec.ID, "why", fault.TextOf(err))
+	r.Log.InfoContext(ctx, "no node has room", "sandbox", rec.ID, "why", fault.TextOf(err))
 	return r.fail(ctx, rec, sandbox.ReasonNoCapacity, fault.TextOf(err), err)
 }
 
