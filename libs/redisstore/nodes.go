@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
@@ -39,10 +41,13 @@ func parseNode(raw, lease string) (node.Node, error) {
 
 // registry reads all nodes.
 func (s *Store) registry(ctx context.Context) (*registry, error) {
-	pipe := s.client.TxPipeline()
-	raw, leases, images := pipe.HGetAll(ctx, s.keys.nodes()), pipe.HGetAll(ctx, s.keys.leases()), pipe.HGetAll(ctx, s.keys.images())
-	version, last := pipe.HMGet(ctx, s.keys.meta(), metaNodes), pipe.HGetAll(ctx, s.keys.forgotten())
-	if _, err := pipe.Exec(ctx); err != nil {
+	var raw, leases, images, last *redis.MapStringStringCmd
+	var version *redis.SliceCmd
+	err := s.readTogether(ctx, func(pipe redis.Pipeliner) {
+		raw, leases, images = pipe.HGetAll(ctx, s.keys.nodes()), pipe.HGetAll(ctx, s.keys.leases()), pipe.HGetAll(ctx, s.keys.images())
+		version, last = pipe.HMGet(ctx, s.keys.meta(), metaNodes), pipe.HGetAll(ctx, s.keys.forgotten())
+	})
+	if err != nil {
 		return nil, err
 	}
 	g := &registry{nodes: map[string]node.Node{}, leases: leases.Val(), forgotten: last.Val()}

@@ -167,13 +167,14 @@ func (s *Store) pageOf(ctx context.Context, sets []string, offset, limit int) ([
 	if len(sets) == 1 {
 		from = offset
 	}
-	pipe := s.client.TxPipeline()
 	counts, ranges := make([]*redis.IntCmd, len(sets)), make([]*redis.ZSliceCmd, len(sets))
-	for i, key := range sets {
-		counts[i] = pipe.ZCard(ctx, key)
-		ranges[i] = pipe.ZRevRangeWithScores(ctx, key, int64(from), int64(offset)+int64(limit)-1)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	err := s.readTogether(ctx, func(pipe redis.Pipeliner) {
+		for i, key := range sets {
+			counts[i] = pipe.ZCard(ctx, key)
+			ranges[i] = pipe.ZRevRangeWithScores(ctx, key, int64(from), int64(offset)+int64(limit)-1)
+		}
+	})
+	if err != nil {
 		return nil, 0, err
 	}
 	total := 0

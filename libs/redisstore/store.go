@@ -12,11 +12,13 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -236,6 +238,24 @@ func (s *Store) read(ctx context.Context, keyList []string, args []any) (time.Ti
 		hashes = append(hashes, list)
 	}
 	return now, hashes, nil
+}
+
+// readTogether runs a transaction that only reads. The client sends a transaction never anew when its answer is lost, since it does not know
+// that; so this does.
+func (s *Store) readTogether(ctx context.Context, fill func(pipe redis.Pipeliner)) error {
+	for attempt := 0; ; attempt++ {
+		pipe := s.client.TxPipeline()
+		fill(pipe)
+		_, err := pipe.Exec(ctx)
+		if attempt == retries || !isBroken(err) {
+			return err
+		}
+	}
+}
+
+// isBroken reports whether the connection broke before an answer came.
+func isBroken(err error) bool {
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // time is the answer of TIME, or what the clock of a test shows.
