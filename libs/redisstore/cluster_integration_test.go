@@ -205,6 +205,7 @@ func TestDurableSentinelFailover(t *testing.T) {
 	master, replica := group.Master, group.Replica
 	outlasts(t, s, failover{func(*testing.T) { master.Kill() }, func(t *testing.T) {
 		eventually(t, "the replica takes over", func() bool { return redistest.IsMaster(replica) })
+		group.AwaitMaster(t, replica)
 		master.Start()
 		// The sentinels come to that, too, after a while. One that does so at this moment breaks the connection.
 		host, port, _ := strings.Cut(replica.Addr(), ":")

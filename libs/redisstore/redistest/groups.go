@@ -88,8 +88,24 @@ func AwaitOffset(t testing.TB, master, replica *Server) {
 	await(t, "the replica has caught up", func() bool { return offset(replica, "slave_repl_offset") >= want })
 }
 
+// AwaitMaster waits until all sentinels name a server as the master. Until then some of them may still undo the change.
+func (g *Group) AwaitMaster(t testing.TB, master *Server) {
+	t.Helper()
+	for _, s := range g.Sentinels {
+		await(t, "the sentinels agree on the new master", func() bool {
+			addr, _ := s.Do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MasterName).([]any)
+			return len(addr) == 2 && fmt.Sprintf("%v:%v", addr[0], addr[1]) == master.Addr()
+		})
+	}
+}
+
 func (g *Group) awaitReplica(t testing.TB) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("log of the replica:\n%s\nlog of the master:\n%s", g.Replica.Log(), g.Master.Log())
+		}
+	}()
 	await(t, "the replica has caught up", func() bool {
 		return strings.Contains(g.Replica.replication(), "master_link_status:up") && strings.Contains(g.Master.replication(), "state=online")
 	})
