@@ -199,8 +199,9 @@ func (c *checker) happened(n *simNode, e fakeexec.Entry) {
 	case fakeexec.WasCreated:
 		c.alone(n, e.Ref)
 	case fakeexec.WasStarted:
+		first := c.startedOn[e.Ref]
 		c.startedOn[e.Ref] = n.name
-		if c.starts[e.Ref]++; c.starts[e.Ref] > 1 {
+		if c.starts[e.Ref]++; c.starts[e.Ref] > 1 && (first == n.name || !c.mayBeTwice(e.Ref, first, n.name)) {
 			c.p.fail("%s/%d was started twice", e.ID, e.Epoch)
 		}
 	case fakeexec.WasKilled:

@@ -23,16 +23,24 @@ type rollback struct {
 	doomed map[executor.Ref]bool
 	// rebuild are the containers that ran and were wanted then, by node. Each has a record again when its node has reported.
 	rebuild map[string][]executor.Ref
+	// forgotten are the containers that the store had given to a node and has forgotten that it did.
+	forgotten map[executor.Ref]string
 	// settled is when the last recovery was over, or looked at while it went on.
 	settled time.Time
 }
 
+// twiceWithin is how long after the store went back a container may be made that another node has under the same epoch. By then every agent has
+// looked at its records.
+const twiceWithin = time.Minute
+
 // rollingBack notes what there is just before the store goes back by some time.
 func (c *checker) rollingBack(by time.Duration) {
-	c.back = rollback{at: c.p.now, by: by, changed: map[sandbox.ID]bool{}, doomed: map[executor.Ref]bool{}, rebuild: map[string][]executor.Ref{}, settled: c.back.settled}
+	c.back = rollback{at: c.p.now, by: by, changed: map[sandbox.ID]bool{}, doomed: map[executor.Ref]bool{}, rebuild: map[string][]executor.Ref{},
+		forgotten: map[executor.Ref]string{}, settled: c.back.settled}
 	for _, n := range c.p.nodes {
 		for _, in := range n.real.Instances() {
 			r, wanted := c.wanted(in.Ref)
+			c.back.forgotten[in.Ref] = n.name
 			switch {
 			case !wanted:
 				c.back.doomed[in.Ref] = true
@@ -56,11 +64,22 @@ func (c *checker) rolledBack() {
 			c.promise(&r)
 		}
 	}
+	maps.DeleteFunc(c.back.forgotten, func(ref executor.Ref, node string) bool {
+		r := c.last[ref.ID]
+		return r.Placement.Node == node && r.Placement.Epoch >= ref.Epoch
+	})
 	// What is gone may be made once more under an epoch that the store has lost, or by a record that had come to its end, as long as nobody has
-	// noticed. There are never two of it at a time.
+	// noticed.
 	maps.DeleteFunc(c.starts, func(ref executor.Ref, _ int) bool {
 		return c.back.changed[ref.ID] && !slices.ContainsFunc(c.p.nodes, func(n *simNode) bool { return c.has(n, ref) })
 	})
+}
+
+// mayBeTwice reports whether an incarnation may be on two nodes: the store has forgotten that it gave it to one, has given it to the other, and
+// has come so far since that its counter does not show it. The first agent finds that out when it next reads the record.
+func (c *checker) mayBeTwice(ref executor.Ref, one, other string) bool {
+	first, forgotten := c.back.forgotten[ref]
+	return forgotten && (first == one || first == other) && c.p.now.Sub(c.back.at) < twiceWithin
 }
 
 // noted reports whether a node has noted a later deadline than the store has after it went back. Then that one still holds.

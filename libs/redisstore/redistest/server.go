@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -204,30 +205,28 @@ func (s *Server) Log() string {
 	return string(b[max(0, len(b)-4000):])
 }
 
-// freePort returns a port that nobody listens on now, together with the one 10000 above it, which a cluster needs.
+// Ports of servers lie below those that systems give to outgoing connections (32768 and up on Linux), one of which could else get the port of a
+// server before it starts, or while it is down.
+const (
+	portMin, portMax = 10_000, 20_000
+	// busOffset is how far above its port a server of a cluster speaks with the others.
+	busOffset = 10_000
+)
+
+// freePort returns a port that nobody listens on now, together with the one which a cluster needs.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 1000 {
+		port := portMin + rand.IntN(portMax-portMin)
+		if free(port) && free(port+busOffset) {
+			return port
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if port > 55000 {
-			continue
-		}
-		bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10000)))
-		if err != nil {
-			continue
-		}
-		if err := bus.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return port
 	}
 	t.Fatal("no free port")
 	return 0
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	return err == nil && l.Close() == nil
 }

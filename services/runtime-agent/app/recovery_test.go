@@ -3,6 +3,7 @@ package app_test
 import (
 	"crypto/rand"
 	"maps"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -273,6 +274,46 @@ func TestAStoreThatWentBackAndOvertookTheCounter(t *testing.T) {
 			t.Errorf("the record is %+v, and there are %v", r, w.engine.Instances())
 		}
 		w.settle()
+		w.end()
+	})
+}
+
+// Another node gets a sandbox under an epoch that this one has had: the store has forgotten that, and its counter does not show it.
+func TestAPlacementThatTheStoreForgot(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		n, err := w.store.Store.Register(t.Context(), node.Registration{Name: "m", EngineID: "m", PortMin: 40000, PortMax: 40050})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.store.Store.Insert(t.Context(), sandbox.New{ID: "a", Tenant: "team", Spec: sandbox.Spec{Image: "image", Entrypoint: []string{"run"}, Timeout: time.Hour}}); err != nil {
+			t.Fatal(err)
+		}
+		old := w.store.Snapshot()
+		place := func(at string) {
+			_, err := w.store.Place(t.Context(), sandbox.PlaceRequest{ID: "a", Ports: []int{44772}, Candidates: []sandbox.Candidate{{Node: at, PortMin: 40000, PortMax: 40050}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		place("n")
+		w.pass(2 * time.Second)
+		w.want("a", sandbox.StateRunning, sandbox.ReasonRunning)
+		w.store.Restore(old)
+		if err := w.store.Store.RenewLease(t.Context(), "m", n.Session); err != nil {
+			t.Fatal(err)
+		}
+		place("m")
+		for i := range 10 {
+			if _, err := w.store.Store.Report(t.Context(), sandbox.Report{ID: "a", Node: "m", Epoch: 1, Session: n.Session, State: sandbox.StatePending, Message: strconv.Itoa(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(70 * time.Second) // a comparison
+		if r, err := w.store.Recovery(t.Context()); err != nil || !r.Going() {
+			t.Errorf("no recovery has begun: %+v, %v", r, err)
+		}
 		w.end()
 	})
 }

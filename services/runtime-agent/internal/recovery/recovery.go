@@ -81,15 +81,22 @@ type Guard struct {
 	session uint64
 	known   sandbox.Mark
 	state   sandbox.Recovery
-	// seen are the versions of the records of this node that shall be there, as they were last read in this incarnation.
-	seen   map[sandbox.ID]uint64
+	// seen is what was last read, in this incarnation, of the records of this node that shall be there.
+	seen   map[sandbox.ID]seen
 	kept   sandbox.Mark
 	keptAt time.Time
 }
 
+// seen is what can only grow of a record, unless the store goes back.
+type seen struct {
+	version uint64
+	// epoch is that of the last placement on this node; 0 if there was none.
+	epoch uint64
+}
+
 // New returns a Guard that knows what the disk knows.
 func New(cfg Config, store Store, engine Engine, disk Disk) *Guard {
-	g := &Guard{cfg: cfg, store: store, engine: engine, disk: disk, seen: map[sandbox.ID]uint64{}}
+	g := &Guard{cfg: cfg, store: store, engine: engine, disk: disk, seen: map[sandbox.ID]seen{}}
 	var err error
 	if g.known, err = disk.Known(); err != nil {
 		cfg.Log.Warn("the note of how far the store had come cannot be read; the store is taken as it is", "error", err)
@@ -162,24 +169,46 @@ func (g *Guard) note(r sandbox.Recovery) {
 	}
 }
 
-// Saw takes in a record that was read. It reports whether its version is older than one that was seen: then the store has gone back, and
-// others have written so much since that its counter does not show it. A recovery has begun then.
+// Saw takes in a record that was read. It reports whether that is one which the store cannot have come to from what was seen of it before:
+// then the store has gone back, and others have written so much since that its counter does not show it. A recovery has begun then.
 func (g *Guard) Saw(ctx context.Context, r *sandbox.Record) (wentBack bool, err error) {
 	g.mu.Lock()
-	last, known := g.seen[r.ID]
-	older := known && r.Version < last
-	switch {
-	case older:
-	case r.Gone() || r.FailedCreate():
-		delete(g.seen, r.ID)
-	default:
-		g.seen[r.ID] = r.Version
+	why := g.contradicts(r)
+	if why == "" {
+		g.see(r)
 	}
 	g.mu.Unlock()
-	if !older {
+	if why == "" {
 		return false, nil
 	}
-	return true, g.Contradicted(ctx, "the record of "+string(r.ID)+" is as it was before")
+	return true, g.Contradicted(ctx, "the record of "+string(r.ID)+" "+why)
+}
+
+// contradicts says what of a record does not follow from what was seen of it. No two placements share an epoch, so one on another node has
+// a higher one.
+func (g *Guard) contradicts(r *sandbox.Record) string {
+	last, known := g.seen[r.ID]
+	switch {
+	case !known:
+		return ""
+	case r.Version < last.version:
+		return "is as it was before"
+	case r.Placed() && r.Placement.Node != g.cfg.Node && r.Placement.Epoch <= last.epoch:
+		return "was placed anew under an epoch that this node has had"
+	}
+	return ""
+}
+
+func (g *Guard) see(r *sandbox.Record) {
+	if r.Gone() || r.FailedCreate() {
+		delete(g.seen, r.ID)
+		return
+	}
+	s := seen{r.Version, g.seen[r.ID].epoch}
+	if r.Placed() && r.Placement.Node == g.cfg.Node {
+		s.epoch = r.Placement.Epoch
+	}
+	g.seen[r.ID] = s
 }
 
 // Missed takes in that a record was not found, and reports whether it was one that shall be there.
