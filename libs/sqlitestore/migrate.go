@@ -126,8 +126,8 @@ func apply(ctx context.Context, conn *sql.Conn, steps []migration, now time.Time
 	}
 	defer func() {
 		if err != nil {
-			_, rollback := conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
-			err = errors.Join(err, rollback)
+			// After some errors, such as a full disk, SQLite has done so itself and has nothing to roll back.
+			_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
 		}
 	}()
 	if _, err := conn.ExecContext(ctx, metaTable); err != nil {
