@@ -36,12 +36,12 @@ func (b *bench) proxies() error {
 	if err != nil {
 		return err
 	}
-	nginx, stop, err := b.startNginx(backend)
+	path := fmt.Sprintf("/v1/sandboxes/%s/proxy/%d", id, proxyPort)
+	nginx, stop, err := b.startNginx(backend, path)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	path := fmt.Sprintf("/v1/sandboxes/%s/proxy/%d", id, proxyPort)
 	if err := b.proxyRates(backend, nginx, path); err != nil {
 		return err
 	}
@@ -78,8 +78,9 @@ func (b *bench) plainAt(id string, port int) (string, error) {
 	return "", fmt.Errorf("the program in the sandbox never answered: %w", err)
 }
 
-// startNginx runs nginx with a worker for each processor, kept connections to the backend and nothing on disk.
-func (b *bench) startNginx(backend string) (string, func(), error) {
+// startNginx runs nginx as people do: a worker for each processor, kept connections to the backend, its own buffering, no access log. It
+// takes path off the requests, as the server's proxy does.
+func (b *bench) startNginx(backend, path string) (string, func(), error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -90,13 +91,13 @@ func (b *bench) startNginx(backend string) (string, func(), error) {
 events { worker_connections 4096; }
 http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
 upstream app { server %[2]s; keepalive 128; keepalive_requests 1000000000; }
-server { listen %[3]s backlog=2048; location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }
-`, b.dir, strings.TrimPrefix(backend, "http://"), address)
-	path := filepath.Join(b.dir, "nginx.conf")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+server { listen %[3]s backlog=2048; location %[4]s/ { proxy_pass http://app/; proxy_http_version 1.1; proxy_set_header Connection ""; } } }
+`, b.dir, strings.TrimPrefix(backend, "http://"), address, path)
+	file := filepath.Join(b.dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return "", nil, err
 	}
-	cmd := exec.Command("nginx", "-c", path)
+	cmd := exec.Command("nginx", "-c", file)
 	if err := cmd.Start(); err != nil {
 		return "", nil, fmt.Errorf("nginx (Debian: nginx-light): %w", err)
 	}
@@ -105,7 +106,7 @@ server { listen %[3]s backlog=2048; location / { proxy_pass http://app; proxy_ht
 		_ = cmd.Wait()
 	}
 	for range 500 {
-		if err = b.send("GET", "http://"+address+"/bytes/1", "", "", nil); err == nil {
+		if err = b.send("GET", "http://"+address+path+"/bytes/1", "", "", nil); err == nil {
 			return "http://" + address, stop, nil
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -118,7 +119,7 @@ server { listen %[3]s backlog=2048; location / { proxy_pass http://app; proxy_ht
 func (b *bench) proxyRates(backend, nginx, path string) error {
 	const kilobyte = "/bytes/1024"
 	rates, alone := map[string][]float64{}, map[string][]float64{}
-	ways := []struct{ name, base, path string }{{"nginx", nginx, kilobyte}, {"the server's proxy", b.base, path + kilobyte}, {"directly", backend, kilobyte}}
+	ways := []struct{ name, base, path string }{{"nginx", nginx, path + kilobyte}, {"the server's proxy", b.base, path + kilobyte}, {"directly", backend, kilobyte}}
 	for range 3 {
 		for _, w := range ways {
 			next := func(int) shot { return get(w.path) }
@@ -155,7 +156,7 @@ func (b *bench) proxyVolume(nginx, path string) error {
 	rates := map[string][]float64{}
 	before := memoryOf(b.server.Process.Pid, "VmRSS")
 	for range 3 {
-		for name, url := range map[string]string{"nginx": nginx + large, "the server's proxy": b.base + path + large} {
+		for name, url := range map[string]string{"nginx": nginx + path + large, "the server's proxy": b.base + path + large} {
 			took, err := timed(func() error { return b.discard(url) })
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
