@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"opensandbox/libs/sandboxproxy/resolve"
@@ -27,10 +28,11 @@ type Way struct {
 	// Tunnels says that the agents of other nodes relay to ports that their node does not publish.
 	Tunnels bool
 
-	mu sync.Mutex
-	// looked is when reachable was found out; zero: not yet.
-	looked    time.Time
-	reachable bool
+	// reachable says that containers were reached; then nobody waits for mu.
+	reachable atomic.Bool
+	mu        sync.Mutex
+	// looked is when that was last tried; zero: not yet.
+	looked time.Time
 }
 
 var _ resolve.Way = (*Way)(nil)
@@ -59,18 +61,23 @@ func (w *Way) Upstream(ctx context.Context, p resolve.Place, port int) resolve.U
 // reaches finds out by the daemon of a running sandbox whether this process reaches containers: in a container of its own, or with an
 // engine in a virtual machine, it may not. That it does is found out once.
 func (w *Way) reaches(ctx context.Context, ip string) bool {
+	if w.reachable.Load() {
+		return true
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.reachable || !w.looked.IsZero() && time.Since(w.looked) < lookAgain {
-		return w.reachable
+	if w.reachable.Load() || !w.looked.IsZero() && time.Since(w.looked) < lookAgain {
+		return w.reachable.Load()
 	}
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(look, "tcp", net.JoinHostPort(ip, strconv.Itoa(resolve.ExecdPort)))
-	w.looked, w.reachable = time.Now(), err == nil
-	if err == nil {
-		_ = conn.Close()
+	w.looked = time.Now()
+	if err != nil {
+		return false
 	}
-	return w.reachable
+	_ = conn.Close()
+	w.reachable.Store(true)
+	return true
 }
