@@ -12,7 +12,7 @@ type redialing struct{ p *Proxy }
 
 // RoundTrip implements http.RoundTripper.
 func (t redialing) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := t.p.transport.RoundTrip(req)
+	res, err := t.p.lean.RoundTrip(req)
 	ctx := req.Context()
 	if err == nil || !isDial(err) || ctx.Err() != nil {
 		return res, err
@@ -28,7 +28,7 @@ func (t redialing) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	again := req.Clone(ctx)
 	t.p.aim(again, c, up)
-	res, err = t.p.transport.RoundTrip(again)
+	res, err = t.p.lean.RoundTrip(again)
 	if err != nil && isDial(err) {
 		t.p.deps.Resolver.Forget(c.route.ID)
 	}

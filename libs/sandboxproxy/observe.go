@@ -3,6 +3,7 @@ package sandboxproxy
 import (
 	"bufio"
 	"context"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -102,10 +103,16 @@ func (p *Proxy) begin(r *http.Request, c *call) (ctx context.Context, end func()
 			describe(span, r.Method, c)
 		}
 		span.End()
-		p.deps.Log.DebugContext(ctx, "request", "method", r.Method, "sandbox", c.route.ID, "port", c.route.Port, "kind", c.seen.kind,
-			"outcome", c.seen.outcome, "status", c.seen.status, "took", time.Since(c.seen.began))
+		if p.deps.Log.Enabled(ctx, slog.LevelDebug) {
+			p.logRequest(ctx, r.Method, c)
+		}
 		p.busy.leave()
 	}
+}
+
+func (p *Proxy) logRequest(ctx context.Context, method string, c *call) {
+	p.deps.Log.DebugContext(ctx, "request", "method", method, "sandbox", c.route.ID, "port", c.route.Port, "kind", c.seen.kind,
+		"outcome", c.seen.outcome, "status", c.seen.status, "took", time.Since(c.seen.began))
 }
 
 // describe leaves path and query out: they are the client's, and may hold secrets.
@@ -141,7 +148,11 @@ func (p *Proxy) answered(c *call, status int) {
 }
 
 func isEvents(h http.Header) bool {
-	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	given := h.Get("Content-Type")
+	if !strings.Contains(strings.ToLower(given), "text/event-stream") {
+		return false // without parsing, which takes longer than all other looks at the header
+	}
+	t, _, err := mime.ParseMediaType(given)
 	return err == nil && t == "text/event-stream"
 }
 
@@ -179,6 +190,32 @@ func (a *answer) WriteHeader(status int) {
 		a.p.answered(a.c, status)
 	}
 	a.ResponseWriter.WriteHeader(status)
+	if status >= http.StatusOK && a.c.waits {
+		a.flush()
+	}
+}
+
+// Write implements http.ResponseWriter. What has come of a body does not wait for the rest of it.
+func (a *answer) Write(p []byte) (int, error) {
+	n, err := a.ResponseWriter.Write(p)
+	if a.c.rest -= int64(n); a.c.rest > 0 && err == nil {
+		a.flush()
+	}
+	return n, err
+}
+
+// flush sends on what was written; that the client has gone shows itself with the next write.
+func (a *answer) flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() }
+
+// expect notes how a body of known length comes.
+func (c *call) expect(res *http.Response) {
+	if res.ContentLength <= 0 || res.Body == nil || res.Body == http.NoBody {
+		return
+	}
+	c.rest, c.waits = res.ContentLength, true
+	if b, ok := res.Body.(*leanBody); ok {
+		c.waits = b.waits()
+	}
 }
 
 // Unwrap makes http.ResponseController work.

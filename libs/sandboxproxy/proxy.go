@@ -77,6 +77,7 @@ type Proxy struct {
 	cfg       Config
 	deps      Deps
 	transport *http.Transport
+	lean      *lean
 	reverse   *httputil.ReverseProxy
 	tracer    trace.Tracer
 	busy      busy
@@ -104,10 +105,11 @@ func New(cfg Config, deps Deps) *Proxy {
 		ResponseHeaderTimeout:  cfg.AnswerTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 	}
+	p.lean = &lean{rest: p.transport, dial: p.connect, answerTimeout: cfg.AnswerTimeout}
 	p.reverse = &httputil.ReverseProxy{
-		Rewrite:        p.rewrite,
-		Transport:      redialing{p},
-		FlushInterval:  -1, // event streams and slow answers of known length must not wait in a buffer
+		Rewrite:   p.rewrite,
+		Transport: redialing{p},
+		// Without a FlushInterval httputil sends event streams and answers of unknown length on as they come; answer does that with others.
 		BufferPool:     &buffers{},
 		ErrorLog:       slog.NewLogLogger(deps.Log.Handler(), slog.LevelDebug),
 		ModifyResponse: p.modifyResponse,
@@ -116,8 +118,11 @@ func New(cfg Config, deps Deps) *Proxy {
 	return p
 }
 
-// Close drops idle connections.
-func (p *Proxy) Close() { p.transport.CloseIdleConnections() }
+// Close drops idle connections. It is called when there are no more requests.
+func (p *Proxy) Close() {
+	p.lean.idle.close()
+	p.transport.CloseIdleConnections()
+}
 
 // Drain waits for the requests in progress until ctx ends. Then WebSockets are closed with 1001 (RFC 6455, section 7.4.1: the endpoint
 // goes away) and other upgraded connections are cut. The server must not take new requests any more, and must cut what is left of plain
@@ -148,6 +153,9 @@ type call struct {
 	in       *http.Request
 	out      http.ResponseWriter
 	body     *requestBody
+	// rest is what is to come of a body of known length in the answer; waits says that nothing of it has come with the header.
+	rest  int64
+	waits bool
 	// cut ends the request, also one whose connection was taken over.
 	cut context.CancelFunc
 	// seen is what is told of the request.

@@ -1,6 +1,7 @@
 package sandboxproxy
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httputil"
@@ -72,6 +73,9 @@ func upstreamURL(up resolve.Upstream, path string, in *url.URL) *url.URL {
 }
 
 func (p *Proxy) modifyResponse(res *http.Response) error {
+	if res.StatusCode < http.StatusContinue { // net/http reads such a status, and panics when it is to write it
+		return fmt.Errorf("the application answers with status %03d", res.StatusCode)
+	}
 	c, h, d := callOf(res.Request.Context()), res.Header, &p.cfg.Dialect
 	if d.CloseWebSockets && c.seen.kind == KindWebSocket && res.StatusCode != http.StatusSwitchingProtocols {
 		return notUpgraded{res.StatusCode}
@@ -93,6 +97,7 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 		h.Del(requestID)
 	}
 	c.stamp(h)
+	c.expect(res)
 	if res.StatusCode != http.StatusSwitchingProtocols { // there, Connection says something else
 		c.answerEarly(h)
 	}
