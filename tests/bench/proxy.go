@@ -89,7 +89,7 @@ func (b *bench) startNginx(backend, path string) (string, func(), error) {
 	_ = l.Close()
 	config := fmt.Sprintf(`daemon off; worker_processes auto; pid %[1]s/nginx.pid; error_log %[1]s/nginx.log;
 events { worker_connections 4096; }
-http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
+http { access_log off; keepalive_requests 1000000000; proxy_max_temp_file_size 0; client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
 upstream app { server %[2]s; keepalive 128; keepalive_requests 1000000000; }
 server { listen %[3]s backlog=2048; location %[4]s/ { proxy_pass http://app/; proxy_http_version 1.1; proxy_set_header Connection ""; } } }
 `, b.dir, strings.TrimPrefix(backend, "http://"), address, path)
