@@ -208,6 +208,7 @@ func TestSplitKillEach(t *testing.T) {
 		} {
 			wg.Go(func() { _, _ = s.balanced(i, r.method, r.path, r.body) }) // what became of it is asked later
 		}
+		wg.Go(func() { s.notEarly(due, at) })
 		p := s.named(name)
 		p.kill()
 		p.run(t, s.dir, s.configFile())
@@ -222,6 +223,20 @@ func TestSplitKillEach(t *testing.T) {
 		}
 		if out := output(s.shell(keeper, "echo alive"), "stdout"); out != "alive\n" {
 			t.Errorf("%s: command afterwards: %q", name, out)
+		}
+	}
+}
+
+// notEarly checks at the first api, which may be out of reach for a moment, that a sandbox runs until it is due.
+func (s *server) notEarly(id string, at time.Time) {
+	for time.Now().Before(at.Add(-20 * time.Millisecond)) {
+		a, err := request("GET", s.split.apis[0]+"/v1/sandboxes/"+id, nil, "OPEN-SANDBOX-API-KEY", apiKey)
+		if err != nil || a.status >= http.StatusInternalServerError || !time.Now().Before(at) {
+			continue
+		}
+		if a.status != http.StatusOK || a.json(s.t)["status"].(m)["state"] != "Running" {
+			s.t.Errorf("%v, %v before the deadline", a, time.Until(at))
+			return
 		}
 	}
 }

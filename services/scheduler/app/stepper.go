@@ -39,16 +39,11 @@ func newStepper(cfg Config, d Deps, random *rand.Rand, m *schedulermetrics.Metri
 		place: placement.New(placement.Config{
 			Wait: cfg.PlacementWait, RetainFailed: cfg.RetainFailed, Ports: cfg.Ports, DefaultRequest: cfg.DefaultRequest, Parallel: parallel,
 		}, placement.Deps{Store: d.Store, Random: random, Trace: telemetry.Work(d.Tracers), Metrics: m, Recovery: watch, Log: d.Log}),
-		expire: deadline.New(d.Store, expiries{m}, d.Log),
+		expire: deadline.New(d.Store, m, d.Log),
 		repair: reconcile.New(d.Store, m, d.Log),
 		giveUp: nodeloss.New(nodeloss.Config{LostAfter: cfg.NodeLostAfter, RetainFailed: cfg.RetainFailed}, d.Store, m, d.Log),
 	}
 }
-
-// expiries measures the lateness of decisions at the moment at which they have been made.
-type expiries struct{ metrics *schedulermetrics.Metrics }
-
-func (e expiries) Expired(count int, oldest time.Time) { e.metrics.Expired(count, time.Since(oldest)) }
 
 // Place gives what is unplaced to nodes and returns when to try again at the latest, by the store's clock.
 func (s *Stepper) Place(ctx context.Context) (time.Time, error) {

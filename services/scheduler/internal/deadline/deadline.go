@@ -18,8 +18,8 @@ type Store interface {
 
 // Metrics is what the ends in time tell of themselves.
 type Metrics interface {
-	// Expired is called at once after the decision to end count sandboxes, the earliest of which was due at oldest, by the store's clock.
-	Expired(count int, oldest time.Time)
+	// Expired is called at once after the decision to end count sandboxes, the earliest of which was due so long ago, by the store's clock.
+	Expired(count int, lateness time.Duration)
 }
 
 const (
@@ -68,9 +68,13 @@ func (e *Expirer) Step(ctx context.Context, now time.Time) (time.Time, error) {
 		if len(ids) == 0 {
 			return e.notYet(ctx, at, now)
 		}
-		e.metrics.Expired(len(ids), at)
 		e.log.InfoContext(ctx, "sandboxes expired", "count", len(ids))
 		ended += len(ids)
+		theirs, err := e.store.Now(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		e.metrics.Expired(len(ids), theirs.Sub(at))
 	}
 }
 
