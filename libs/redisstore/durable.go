@@ -44,10 +44,10 @@ func (s *Store) run(ctx context.Context, script *redis.Script, keyList []string,
 // runAll runs a script several times in one round trip; each holds or fails by itself. In durable mode confirmed says how many replicas
 // have what they did; else it is nil.
 func (s *Store) runAll(ctx context.Context, script *redis.Script, runs []invocation) (answers []any, confirmed *redis.Cmd, err error) {
-	for {
+	for attempt := 0; ; attempt++ {
 		cmds, confirmed := s.send(ctx, script, runs)
 		err := firstError(cmds)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if redis.HasErrorPrefix(err, "NOSCRIPT") && attempt < retries {
 			if err := s.teach(ctx, script); err != nil {
 				return nil, nil, err
 			}

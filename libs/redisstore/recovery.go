@@ -67,6 +67,7 @@ func (s *Store) Recovery(ctx context.Context) (sandbox.Recovery, error) {
 
 // GetWithRecovery implements sandbox.Recoveries.
 func (s *Store) GetWithRecovery(ctx context.Context, id sandbox.ID) (sandbox.Record, sandbox.Recovery, error) {
+	// The record comes first: a store that goes back between the two shows a mark that is behind, and not a record that is.
 	pipe := s.client.Pipeline()
 	record, meta := pipe.HMGet(ctx, s.keys.record(id), fields...), pipe.HMGet(ctx, s.keys.meta(), markFields...)
 	if _, err := pipe.Exec(ctx); err != nil {
