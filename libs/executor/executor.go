@@ -210,6 +210,8 @@ type Facts struct {
 	Images []string
 	// Host is where the engine publishes ports, if that is not the machine of the caller.
 	Host string
+	// CPUs is how many processors the engine's machine has; 0: not known.
+	CPUs int
 }
 
 // Describer is an Executor that can tell what placement wants to know of its engine.

@@ -26,7 +26,7 @@ var chinesePhrases = map[string]string{
 	"16 characters or more": "至少 16 个字符", "at least 0": "不小于 0", "above 0": "大于 0", "name of a namespace": "命名空间名称", "name of a Secret": "Secret 名称",
 	"http:// or https:// host, with a port": "http:// 或 https:// 加主机，可带端口", "array of { key_id, key }": "由 { key_id, key } 组成的数组",
 	"batchsandbox, agent-sandbox, pod, empty": "batchsandbox、agent-sandbox、pod，或留空", "empty, gvisor, kata, firecracker": "留空、gvisor、kata 或 firecracker",
-	"derived": "自动推导", "built in": "内置", "host name": "主机名", "nine": "见下一行", "4 × processors": "处理器数的 4 倍",
+	"derived": "自动推导", "built in": "内置", "host name": "主机名", "nine": "见下一行", "4 × processors of the engine": "引擎处理器数的 4 倍",
 	"127.0.0.1:9090; split services 9091 (api), 9092 (scheduler), 9093 (agent), 9094 (router)": "127.0.0.1:9090；拆分部署时依次为 9091（api）、9092（scheduler）、9093（agent）、9094（router）",
 	"~/logs/opensandbox/server.log; split services api.log …":                                  "~/logs/opensandbox/server.log；拆分部署时为 api.log 等",
 }

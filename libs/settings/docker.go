@@ -18,7 +18,7 @@ func dockerKeys(s *Settings, home string) []conf.Key {
 		networkMode(&v.NetworkMode).Describe("network of the sandboxes: `bridge`, `host` (one sandbox at a time, with all ports of the node), or the name of a network that exists on the engine (1.1.1: `host`)", agent),
 		conf.Seconds("docker.api_timeout", &v.APITimeout, 1, 1<<20).Describe("seconds for a call of the engine", agent),
 		conf.Seconds("docker.pull_timeout_seconds", &v.PullTimeout, 1, 1<<20).Describe(ours+"seconds for a pull", agent),
-		conf.Int("docker.max_concurrency", &v.MaxConcurrency, 0, 1024).ByDefault("4 × processors").Describe(ours+"creates and removals at once", agent),
+		conf.Int("docker.max_concurrency", &v.MaxConcurrency, 0, 1024).ByDefault("4 × processors of the engine").Describe(ours+"creates and removals at once", agent),
 		publishHost(&v.PublishHost).Describe("address that sandbox ports are published on", agent),
 		conf.Int("docker.port_range_min", &v.PortMin, 1024, 65535).Describe("first port to publish on", agent),
 		conf.Int("docker.port_range_max", &v.PortMax, 1024, 65535).Describe("last port to publish on; at least 100 above the first", agent),

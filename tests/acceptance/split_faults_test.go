@@ -224,6 +224,10 @@ func TestSplitKillEach(t *testing.T) {
 		if out := output(s.shell(keeper, "echo alive"), "stdout"); out != "alive\n" {
 			t.Errorf("%s: command afterwards: %q", name, out)
 		}
+		_, token := s.endpoint(keeper, 44772)
+		if out := output(s.stream(s.split.router+"/"+keeper+"/44772", token, m{"command": "echo routed"}), "stdout"); out != "routed\n" {
+			t.Errorf("%s: command through the router afterwards: %q", name, out)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ type Config struct {
 	MaxSandboxes int
 	// PortMin and PortMax bound the leased ports, both inclusive.
 	PortMin, PortMax int
-	// Concurrency bounds the creates and removals that run at once; 0 takes DefaultConcurrency.
+	// Concurrency bounds the creates and removals that run at once; 0 takes four for each processor of the engine's machine.
 	Concurrency int
 	// RetainFailed is how long a failed create is shown.
 	RetainFailed time.Duration
@@ -89,9 +89,14 @@ type Deps struct {
 	Boot func() (id string, up time.Duration)
 }
 
-// DefaultConcurrency is how many creates and removals run at once by default: the engine's rate does not rise beyond four for each
+// defaultConcurrency is how many creates and removals run at once by default: the engine's rate does not rise beyond four for each
 // processor, while each single one takes longer.
-func DefaultConcurrency() int { return 4 * runtime.NumCPU() }
+func defaultConcurrency(of executor.Facts) int {
+	if of.CPUs > 0 {
+		return 4 * of.CPUs
+	}
+	return 4 * runtime.NumCPU()
+}
 
 // Agent drives one engine. Use Start.
 type Agent struct {
@@ -116,9 +121,6 @@ type Agent struct {
 // Start takes the node: it locks the state directory, finds out which engine this is and registers. It waits for a store that is away, and
 // stops what runs here if that is for too long. The caller must run its Parts, and Close it.
 func Start(ctx context.Context, cfg Config, deps Deps) (*Agent, error) {
-	if cfg.Concurrency <= 0 {
-		cfg.Concurrency = DefaultConcurrency()
-	}
 	if cfg.ReadyTimeout <= 0 {
 		cfg.ReadyTimeout = 30 * time.Second
 	}
@@ -158,6 +160,9 @@ func (a *Agent) start(ctx context.Context) error {
 	facts, err := describe(ctx, a.engine)
 	if err != nil {
 		return fmt.Errorf("ask the container engine what it has: %w", err)
+	}
+	if a.cfg.Concurrency <= 0 {
+		a.cfg.Concurrency = defaultConcurrency(facts)
 	}
 	a.takeUp(ctx)
 	if a.deps.Memory == nil {

@@ -32,7 +32,7 @@ func (e *Engine) Describe(ctx context.Context) (executor.Facts, error) {
 	if a, ok := architectures[arch]; ok {
 		arch = a
 	}
-	f := executor.Facts{Platform: info.OSType + "/" + arch, Runtimes: slices.Sorted(maps.Keys(info.Runtimes)), Images: references(images)}
+	f := executor.Facts{Platform: info.OSType + "/" + arch, Runtimes: slices.Sorted(maps.Keys(info.Runtimes)), Images: references(images), CPUs: info.NCPU}
 	if !e.local {
 		f.Host = e.engineHost()
 	}
