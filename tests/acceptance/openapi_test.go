@@ -109,6 +109,12 @@ func (w *watcher) look(host string, res *http.Response) {
 // cannot be looked at otherwise.
 func (s *server) recorded() string {
 	s.t.Helper()
+	return s.recordedTo(func(*http.Response) {})
+}
+
+// recordedTo is recorded, and tells of every answer, of those of programs in sandboxes too. seen is called concurrently.
+func (s *server) recordedTo(seen func(*http.Response)) string {
+	s.t.Helper()
 	target, err := url.Parse(s.base)
 	if err != nil {
 		s.t.Fatal(err)
@@ -121,6 +127,7 @@ func (s *server) recorded() string {
 			r.Out.Host = r.In.Host
 		},
 		ModifyResponse: func(res *http.Response) error {
+			seen(res)
 			answers.look(target.Host, res)
 			return nil
 		},
