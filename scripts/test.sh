@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$ROOT"
 
 # Budgets in minutes, for two cores and empty caches; together 60.
-SUITES='setup:10 lint:6 unit:8 simulate:5 integration:8 e2e:23'
+SUITES='setup:10 lint:5 unit:8 simulate:4 integration:8 e2e:25'
 
 # A suite runs in a process group of its own, so that its end is the end of all that it started.
 running=

@@ -17,8 +17,10 @@ make --no-print-directory build
 export OPENSANDBOX_TEST_SERVER_BIN=$ROOT/bin/opensandbox-server
 packages=$(scripts/go-packages.sh e2e)
 # shellcheck disable=SC2086 # folder names have no spaces
-go_test -tags e2e -p 1 -count=1 -timeout 13m $packages
+go_test -tags e2e -p 1 -count=1 -timeout 15m $packages
 say "What the OpenAPI document says, tried out:"
 scripts/schemathesis.sh
 say "The same tests against the split services:"
-OPENSANDBOX_TEST_SPLIT=1 go_test -C tests -tags e2e -count=1 -timeout 8m ./acceptance -run 'TestRow|TestPublished|TestApps|TestDeadlineIsNeverEarly'
+# Not what is the same code in both: spellings of paths, the command line through the proxy, and many warm-ups.
+OPENSANDBOX_TEST_SPLIT=1 go_test -C tests -tags e2e -count=1 -timeout 8m ./acceptance -run 'TestRow|TestPublished|TestApps|TestDeadlineIsNeverEarly' \
+	-skip 'TestRow18|TestRow19Warm|TestPublishedCLI.*ThroughTheServer|TestRow15.*CLI'

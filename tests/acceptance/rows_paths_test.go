@@ -119,7 +119,7 @@ func TestRow18UntidyPathsOfTheDaemon(t *testing.T) {
 func TestRow18UntidyDomainsOfTheCLI(t *testing.T) {
 	t.Parallel()
 	c := withProxiedCLI(t)
-	for _, domain := range []string{c.host + "/", "http://" + c.host, "http://" + c.host + "/", "http://" + c.host + "/v1", "http://" + c.host + "/v1/"} {
+	for _, domain := range []string{c.host + "/", "http://" + c.host + "/v1", "http://" + c.host + "/v1/"} {
 		c.configure(domain)
 		id := c.sandbox()
 		c.steps(id, []step{
