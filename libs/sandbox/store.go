@@ -247,7 +247,7 @@ const (
 	TopicRollCall Topic = "roll call"
 )
 
-// RecordTopic is about the state of one sandbox. Renewals and metadata patches are not hinted.
+// RecordTopic is about the state of one sandbox. A new record, its first placement, renewals and metadata patches are not hinted.
 func RecordTopic(id ID) Topic { return Topic("record:" + string(id)) }
 
 // WorkTopic is about new work on a node.

@@ -26,7 +26,7 @@ func StartReplicated(t testing.TB, o Options) *Group {
 	g := &Group{Master: Start(t, o)}
 	o.ReplicaOf = g.Master.Addr()
 	g.Replica = Start(t, o)
-	g.awaitReplica(t)
+	AwaitReplica(t, g.Master, g.Replica)
 	return g
 }
 
@@ -99,19 +99,19 @@ func (g *Group) AwaitMaster(t testing.TB, master *Server) {
 	}
 }
 
-func (g *Group) awaitReplica(t testing.TB) {
+// AwaitReplica waits until the replica of a pair has caught up with its master.
+func AwaitReplica(t testing.TB, master, replica *Server) {
 	t.Helper()
 	defer func() {
 		if t.Failed() {
-			t.Logf("log of the replica:\n%s\nlog of the master:\n%s", g.Replica.Log(), g.Master.Log())
+			t.Logf("log of the replica:\n%s\nlog of the master:\n%s", replica.Log(), master.Log())
 		}
 	}()
 	await(t, "the replica has caught up", func() bool {
-		return strings.Contains(g.Replica.replication(), "master_link_status:up") && strings.Contains(g.Master.replication(), "state=online")
+		return strings.Contains(replica.replication(), "master_link_status:up") && strings.Contains(master.replication(), "state=online")
 	})
 }
 
-// awaitSentinels waits until each sentinel knows the replica and the others: only then can they replace the master.
 func (g *Group) awaitSentinels(t testing.TB) {
 	t.Helper()
 	for _, s := range g.Sentinels {
@@ -156,7 +156,7 @@ func StartReplicatedCluster(t testing.TB, o Options) *Cluster {
 		r.Do("CLUSTER", "REPLICATE", id)
 	}
 	for i, r := range c.Replicas {
-		(&Group{Master: c.Servers[i], Replica: r}).awaitReplica(t)
+		AwaitReplica(t, c.Servers[i], r)
 	}
 	for _, s := range append(slices.Clone(c.Servers), c.Replicas...) {
 		await(t, "everybody knows the replicas", func() bool {
@@ -227,12 +227,6 @@ func (s *Server) replication() string {
 		return ""
 	}
 	return info
-}
-
-// AwaitReplica waits until the replica of a pair has caught up with its master.
-func AwaitReplica(t testing.TB, master, replica *Server) {
-	t.Helper()
-	(&Group{Master: master, Replica: replica}).awaitReplica(t)
 }
 
 // Addrs are the addresses of all servers.

@@ -88,12 +88,12 @@ local function room()
   for i, port in ipairs(given) do pairs_[#pairs_ + 1] = inside[i] .. '=' .. port end
   ports = table.concat(pairs_, ',')
   take = function()
-    local pairs_ = {}
+    local leased = {}
     for _, port in ipairs(given) do
-      pairs_[#pairs_ + 1] = port
-      pairs_[#pairs_ + 1] = holder
+      leased[#leased + 1] = port
+      leased[#leased + 1] = holder
     end
-    if #pairs_ > 0 then redis.call('HSET', leases, unpack(pairs_)) end
+    if #leased > 0 then redis.call('HSET', leases, unpack(leased)) end
     if anew then
       for port in string.gmatch(ports, '=(%d+)') do numbers[#numbers + 1] = port end
       hold(used, holds, holder, cpu, memory, table.concat(numbers, ','))

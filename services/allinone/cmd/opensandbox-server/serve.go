@@ -119,7 +119,8 @@ func runAll(ctx context.Context, p *process.Process, store storemetrics.Store, e
 	front, err := api.New(ctx, api.Config{
 		Address: net.JoinHostPort(s.Server.Host, strconv.Itoa(s.Server.Port)), APIKey: s.Server.APIKey.Reveal(), Version: version,
 		PublicHost: api.PublicHost(s.Server.External, s.Server.Host, s.Docker.HostIP), CreateWait: s.Server.CreateWait, MaxTimeout: s.Server.MaxTimeout,
-		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, Backlog: s.Server.Backlog, MaxConcurrency: s.Server.MaxConcurrency, Forwarders: s.Server.Forwarders, AllowedRuntimes: s.Docker.AllowedRuntimes,
+		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, Backlog: s.Server.Backlog, MaxConcurrency: s.Server.MaxConcurrency,
+		Forwarders: s.Server.Forwarders, AllowedRuntimes: s.Docker.AllowedRuntimes,
 		AllowedHostPaths: s.Storage.AllowedHostPaths,
 		Proxy: api.ProxyConfig{
 			ResolveInternal: s.Proxy.ResolveInternal, LocalNode: s.Agent.Node, Host: api.ProxyHost(s.Server.Host, s.Docker.HostIP),

@@ -47,8 +47,8 @@ func serve(ctx context.Context, s settings.Settings) error {
 	front, err := app.New(ctx, app.Config{
 		Address: net.JoinHostPort(s.Server.Host, strconv.Itoa(s.Server.Port)), APIKey: s.Server.APIKey.Reveal(), Version: version,
 		PublicHost: app.PublicHost(s.Server.External, s.Server.Host, s.Docker.HostIP), CreateWait: s.Server.CreateWait, MaxTimeout: s.Server.MaxTimeout,
-		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, Backlog: s.Server.Backlog, MaxConcurrency: s.Server.MaxConcurrency, Forwarders: s.Server.Forwarders,
-		AllowedRuntimes: s.Docker.AllowedRuntimes, AllowedHostPaths: s.Storage.AllowedHostPaths, StoreTimeout: storeTimeout,
+		KeepAlive: s.Server.KeepAlive, Grace: s.Server.Grace, DrainDelay: s.Server.DrainDelay, Backlog: s.Server.Backlog, MaxConcurrency: s.Server.MaxConcurrency,
+		Forwarders: s.Server.Forwarders, AllowedRuntimes: s.Docker.AllowedRuntimes, AllowedHostPaths: s.Storage.AllowedHostPaths, StoreTimeout: storeTimeout,
 		Proxy: app.ProxyConfig{
 			ResolveInternal: s.Proxy.ResolveInternal, Host: app.ProxyHost(s.Server.Host, s.Docker.HostIP), External: s.Server.External,
 			RenewInterval: s.RenewIntent.MinInterval,
