@@ -28,7 +28,7 @@ type proxiedCLI struct {
 // withProxiedCLI starts a server and writes the configuration file. Nothing but the key is given to osb otherwise.
 func withProxiedCLI(t *testing.T) *proxiedCLI {
 	t.Helper()
-	c := &proxiedCLI{server: start(t, ""), osb: filepath.Join(needEnv(t, "OPENSANDBOX_TEST_VENV"), "bin", "osb")}
+	c := &proxiedCLI{server: start(t, ""), osb: osbPath(t)}
 	front := c.recordedTo(func(res *http.Response) {
 		c.mu.Lock()
 		defer c.mu.Unlock()

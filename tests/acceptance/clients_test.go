@@ -28,6 +28,35 @@ func (s *server) program(name string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// osbPath is the published command line.
+func osbPath(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(needEnv(t, "OPENSANDBOX_TEST_VENV"), "bin", "osb")
+}
+
+// osb runs the published command line, which must succeed, and returns what it printed.
+func (s *server) osb(args ...string) string {
+	s.t.Helper()
+	out, err := s.program(osbPath(s.t), args...)
+	if err != nil {
+		s.t.Fatalf("osb %v: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// osbCreate creates a small sandbox by osb and returns its id.
+func (s *server) osbCreate(more ...string) string {
+	s.t.Helper()
+	args := append([]string{"sandbox", "create", "-i", image, "-t", "5m", "--resource", "cpu=500m", "--resource", "memory=128Mi", "-o", "json"}, more...)
+	var created struct {
+		ID string `json:"id"`
+	}
+	if answer := s.osb(args...); json.Unmarshal([]byte(answer), &created) != nil || created.ID == "" {
+		s.t.Fatalf("create: %s", answer)
+	}
+	return created.ID
+}
+
 func TestPublishedPythonSDK(t *testing.T) {
 	t.Parallel()
 	python := filepath.Join(needEnv(t, "OPENSANDBOX_TEST_VENV"), "bin", "python")
@@ -56,22 +85,7 @@ func TestPublishedJavaScriptSDK(t *testing.T) {
 func TestPublishedCLI(t *testing.T) {
 	t.Parallel()
 	s := start(t, "")
-	osb := filepath.Join(needEnv(t, "OPENSANDBOX_TEST_VENV"), "bin", "osb")
-	run := func(args ...string) string {
-		t.Helper()
-		out, err := s.program(osb, args...)
-		if err != nil {
-			t.Fatalf("osb %v: %v\n%s", args, err, out)
-		}
-		return out
-	}
-	var created struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal([]byte(run("sandbox", "create", "-i", image, "-t", "5m", "-m", "flow=cli", "--resource", "cpu=500m", "--resource", "memory=128Mi", "-o", "json")), &created); err != nil || created.ID == "" {
-		t.Fatalf("create: %v", err)
-	}
-	id := created.ID
+	id := s.osbCreate("-m", "flow=cli")
 	local := filepath.Join(s.dir, "local.txt")
 	if err := os.WriteFile(local, []byte("from the host\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -107,7 +121,7 @@ func TestPublishedCLI(t *testing.T) {
 		{[]string{"sandbox", "renew", id, "-t", "30m"}, ""},
 		{[]string{"sandbox", "kill", id}, ""},
 	} {
-		if out := run(c.args...); !strings.Contains(out, c.want) {
+		if out := s.osb(c.args...); !strings.Contains(out, c.want) {
 			t.Errorf("osb %v printed:\n%s\nwant %q in it", c.args, out, c.want)
 		}
 	}
@@ -115,7 +129,7 @@ func TestPublishedCLI(t *testing.T) {
 	if err != nil || string(down) != "from the host\n" {
 		t.Errorf("downloaded %q, %v", down, err)
 	}
-	if out, err := s.program(osb, "sandbox", "get", id); err == nil || !strings.Contains(out, "not found") {
+	if out, err := s.program(osbPath(t), "sandbox", "get", id); err == nil || !strings.Contains(out, "not found") {
 		t.Errorf("osb get of a killed sandbox: %v\n%s", err, out)
 	}
 }

@@ -76,9 +76,7 @@ func TestDeadlinesThatPassWhileTheServerIsDown(t *testing.T) {
 	s := start(t, "")
 	due, later := s.create(nil), s.create(nil)
 	at := time.Now().Add(2 * time.Second)
-	if a := s.do("POST", "/v1/sandboxes/"+due+"/renew-expiration", m{"expiresAt": at.UTC().Format(time.RFC3339Nano)}); a.status != http.StatusOK {
-		t.Fatal(a)
-	}
+	s.renew(due, at)
 	longer := time.Now().Add(2 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
 	if a := s.do("POST", "/v1/sandboxes/"+later+"/renew-expiration", m{"expiresAt": longer}); a.status != http.StatusOK {
 		t.Fatal(a)
@@ -96,17 +94,32 @@ func TestDeadlinesThatPassWhileTheServerIsDown(t *testing.T) {
 	}
 }
 
+// renew moves a deadline.
+func (s *server) renew(id string, at time.Time) {
+	s.t.Helper()
+	if a := s.do("POST", "/v1/sandboxes/"+id+"/renew-expiration", m{"expiresAt": at.UTC().Format(time.RFC3339Nano)}); a.status != http.StatusOK {
+		s.t.Fatal(a)
+	}
+}
+
+// runsUntil checks that a sandbox runs until it is due. state tells what it is, or that nobody has answered.
+func runsUntil(t *testing.T, at time.Time, state func() (got string, answered bool)) {
+	t.Helper()
+	for time.Now().Before(at.Add(-20 * time.Millisecond)) {
+		if got, answered := state(); answered && got != "Running" && time.Now().Before(at) {
+			t.Errorf("%s, %v before the deadline", got, time.Until(at))
+			return
+		}
+	}
+}
+
 func TestDeadlineIsNeverEarly(t *testing.T) {
 	t.Parallel()
 	s := start(t, "")
 	id := s.create(nil)
 	at := time.Now().Add(3 * time.Second)
-	s.do("POST", "/v1/sandboxes/"+id+"/renew-expiration", m{"expiresAt": at.UTC().Format(time.RFC3339Nano)})
-	for time.Now().Before(at.Add(-20 * time.Millisecond)) {
-		if got := s.state(id); got != "Running" && time.Now().Before(at) {
-			t.Fatalf("%s, %v before the deadline", got, time.Until(at))
-		}
-	}
+	s.renew(id, at)
+	runsUntil(t, at, func() (string, bool) { return s.state(id), true })
 	s.eventually("it is gone afterwards", func() bool { return s.state(id) == "404" && len(s.containers()) == 0 })
 }
 

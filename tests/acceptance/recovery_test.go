@@ -110,13 +110,7 @@ func (s *server) mirrored(all ...taken) {
 }
 
 func TestSplitStoreIsEmptied(t *testing.T) {
-	r := newRedis(t)
-	r.run(t)
-	t.Cleanup(r.kill)
-	s := newSplit(t, "")
-	s.split.redis = r.url()
-	s.run()
-	s.cleanUp()
+	s, r := startSplitOnItsRedis(t)
 	a, b := s.take("a"), s.take("b")
 	s.mirrored(a, b)
 	r.empty(t)
@@ -142,13 +136,7 @@ func TestSplitStoreIsEmptied(t *testing.T) {
 
 // A Redis comes back with the data of a while ago, as from a backup or by a failover to a replica that was behind.
 func TestSplitStoreGoesBack(t *testing.T) {
-	r := newRedis(t)
-	r.run(t)
-	t.Cleanup(func() { r.kill() })
-	s := newSplit(t, "")
-	s.split.redis = r.url()
-	s.run()
-	s.cleanUp()
+	s, r := startSplitOnItsRedis(t)
 	a := s.take("a")
 	r.kill()
 	backup := t.TempDir()

@@ -195,9 +195,7 @@ func TestSplitKillEach(t *testing.T) {
 		victims := []string{s.create(nil), s.create(nil)}
 		due := s.create(nil)
 		at := time.Now().Add(1500 * time.Millisecond)
-		if a := s.do("POST", "/v1/sandboxes/"+due+"/renew-expiration", m{"expiresAt": at.UTC().Format(time.RFC3339Nano)}); a.status != http.StatusOK {
-			t.Fatal(a)
-		}
+		s.renew(due, at)
 		var wg sync.WaitGroup
 		for i, r := range []struct {
 			method, path string
@@ -208,7 +206,7 @@ func TestSplitKillEach(t *testing.T) {
 		} {
 			wg.Go(func() { _, _ = s.balanced(i, r.method, r.path, r.body) }) // what became of it is asked later
 		}
-		wg.Go(func() { s.notEarly(due, at) })
+		wg.Go(func() { runsUntil(t, at, func() (string, bool) { return s.stateAtFirst(due) }) })
 		p := s.named(name)
 		p.kill()
 		p.run(t, s.dir, s.configFile())
@@ -231,28 +229,20 @@ func TestSplitKillEach(t *testing.T) {
 	}
 }
 
-// notEarly checks at the first api, which may be out of reach for a moment, that a sandbox runs until it is due.
-func (s *server) notEarly(id string, at time.Time) {
-	for time.Now().Before(at.Add(-20 * time.Millisecond)) {
-		a, err := request("GET", s.split.apis[0]+"/v1/sandboxes/"+id, nil, "OPEN-SANDBOX-API-KEY", apiKey)
-		if err != nil || a.status >= http.StatusInternalServerError || !time.Now().Before(at) {
-			continue
-		}
-		if a.status != http.StatusOK || a.json(s.t)["status"].(m)["state"] != "Running" {
-			s.t.Errorf("%v, %v before the deadline", a, time.Until(at))
-			return
-		}
+// stateAtFirst is state by the first api, which may be out of reach for a moment.
+func (s *server) stateAtFirst(id string) (state string, answered bool) {
+	a, err := request("GET", s.split.apis[0]+"/v1/sandboxes/"+id, nil, "OPEN-SANDBOX-API-KEY", apiKey)
+	switch {
+	case err != nil || a.status >= http.StatusInternalServerError:
+		return "", false
+	case a.status != http.StatusOK:
+		return a.String(), true
 	}
+	return a.json(s.t)["status"].(m)["state"].(string), true
 }
 
 func TestSplitStoreGoesAway(t *testing.T) {
-	r := newRedis(t)
-	r.run(t)
-	t.Cleanup(r.kill)
-	s := newSplit(t, "")
-	s.split.redis, s.split.redisDir = r.url(), r.dir
-	s.run()
-	s.cleanUp()
+	s, r := startSplitOnItsRedis(t)
 	id := s.create(nil)
 	url, token := s.endpoint(id, 44772)
 	routed := s.split.router + "/" + id + "/44772"

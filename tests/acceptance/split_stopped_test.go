@@ -119,12 +119,7 @@ func (s *server) stopsAPIAndScheduler() {
 	scheduler.pause(s.t)
 	began := time.Now()
 	s.renew(renewed, time.Now().Add(time.Hour))
-	for time.Now().Before(at.Add(-20 * time.Millisecond)) {
-		if got := s.state(due); got != "Running" && time.Now().Before(at) {
-			s.t.Errorf("%s, %v before the deadline", got, time.Until(at))
-			break
-		}
-	}
+	runsUntil(s.t, at, func() (string, bool) { return s.state(due), true })
 	s.eventually("the other scheduler ends what is due", func() bool { return s.state(due) == "404" })
 	s.create(onHost(1))
 	time.Sleep(time.Until(began.Add(20 * time.Second))) // a lease is 15 s
@@ -135,13 +130,6 @@ func (s *server) stopsAPIAndScheduler() {
 		a, err := request("GET", s.split.apis[1]+"/v1/sandboxes/"+renewed, nil, "OPEN-SANDBOX-API-KEY", apiKey)
 		return err == nil && a.status == http.StatusOK && a.json(s.t)["status"].(m)["state"] == "Running"
 	})
-}
-
-func (s *server) renew(id string, at time.Time) {
-	s.t.Helper()
-	if a := s.do("POST", "/v1/sandboxes/"+id+"/renew-expiration", m{"expiresAt": at.UTC().Format(time.RFC3339Nano)}); a.status != http.StatusOK {
-		s.t.Fatal(a)
-	}
 }
 
 // reason returns state and reason of a sandbox.
@@ -221,13 +209,7 @@ const outageFor = 90 * time.Second
 // beginOutage starts a platform with a few sandboxes and ends its Redis.
 func beginOutage(t *testing.T) *outage {
 	t.Helper()
-	r := newRedis(t)
-	r.run(t)
-	t.Cleanup(r.kill)
-	s := newSplit(t, "")
-	s.split.redis, s.split.redisDir = r.url(), r.dir
-	s.run()
-	s.cleanUp()
+	s, r := startSplitOnItsRedis(t)
 	o := &outage{s: s, redis: r, kept: []taken{s.take("a"), s.take("b")}, due: s.create(nil)}
 	s.mirrored(o.kept...)
 	for _, x := range o.kept {

@@ -129,6 +129,17 @@ func startRedis(t *testing.T) *redisServer {
 	return r
 }
 
+// startSplitOnItsRedis runs the split services on a Redis that a test may stop and start.
+func startSplitOnItsRedis(t *testing.T) (*server, *redisServer) {
+	t.Helper()
+	r := startRedis(t)
+	s := newSplit(t, "")
+	s.split.redis, s.split.redisDir = r.url(), r.dir
+	s.run()
+	s.cleanUp()
+	return s, r
+}
+
 // redisServer is one Redis.
 type redisServer struct {
 	dir, address, password string

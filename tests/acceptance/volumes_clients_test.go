@@ -89,15 +89,6 @@ func TestVolumesByTheJavaScriptSDK(t *testing.T) {
 func TestVolumesByTheCLI(t *testing.T) {
 	t.Parallel()
 	v := withVolumes(t)
-	osb := filepath.Join(needEnv(t, "OPENSANDBOX_TEST_VENV"), "bin", "osb")
-	run := func(args ...string) string {
-		t.Helper()
-		out, err := v.program(osb, args...)
-		if err != nil {
-			t.Fatalf("osb %v: %v\n%s", args, err, out)
-		}
-		return out
-	}
 	ends := m{"claimName": v.claim + "-ends", "deleteOnSandboxTermination": true}
 	text, err := json.Marshal([]m{
 		{"name": "whole", "mountPath": "/host", "host": m{"path": v.dir}},
@@ -114,18 +105,12 @@ func TestVolumesByTheCLI(t *testing.T) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var created struct {
-		ID string `json:"id"`
-	}
-	answer := run("sandbox", "create", "-i", image, "-t", "5m", "--resource", "cpu=500m", "--resource", "memory=128Mi", "--volumes-file", file, "-o", "json")
-	if err := json.Unmarshal([]byte(answer), &created); err != nil || created.ID == "" {
-		t.Fatalf("create: %v: %s", err, answer)
-	}
-	out := run("command", "run", created.ID, "--", "sh", "-c", "cat /host/in; echo; echo out > /host/out; cat /fixed/out; (echo x > /fixed/x) 2>/dev/null || echo read-only; "+
+	id := v.osbCreate("--volumes-file", file)
+	out := v.osb("command", "run", id, "--", "sh", "-c", "cat /host/in; echo; echo out > /host/out; cat /fixed/out; (echo x > /fixed/x) 2>/dev/null || echo read-only; "+
 		"echo part > /part/x; cat /host/sub/x; echo claimed > /claimed/x; cat /claim/a/b/x; echo kept > /stays/x; cat /stays/x")
 	if want := "from the node\nout\nread-only\npart\nclaimed\nkept\n"; !strings.Contains(out, want) {
 		t.Errorf("the sandbox printed %q, want %q in it", out, want)
 	}
-	run("sandbox", "kill", created.ID)
+	v.osb("sandbox", "kill", id)
 	v.check()
 }

@@ -101,9 +101,7 @@ func TestVolumesEndWithTheirSandbox(t *testing.T) {
 		s.noVolumes(name)
 	}
 	expires := s.create(m{"volumes": []m{next()}})
-	if a := s.do("POST", "/v1/sandboxes/"+expires+"/renew-expiration", m{"expiresAt": time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano)}); a.status != http.StatusOK {
-		t.Fatal(a)
-	}
+	s.renew(expires, time.Now().Add(time.Second))
 	s.eventually("it expires", func() bool { return s.state(expires) == "404" })
 	s.noVolumes("after the deadline")
 	byHand := s.create(m{"volumes": []m{next()}})
