@@ -52,9 +52,18 @@ func (r *Resolver) readNodes(ctx context.Context) (map[string]place, error) {
 	r.answered(ctx)
 	out := make(map[string]place, len(all))
 	for i := range all {
-		out[all[i].Name] = place{host: all[i].Host, live: all[i].Live(now)}
+		out[all[i].Name] = place{host: all[i].Host, live: answers(&all[i], now)}
 	}
 	return out, nil
+}
+
+// restartTime is for how long an agent may be away after its lease without a word about its sandboxes. They run on meanwhile, and an agent
+// that is started anew gives its lease back at its end, so that nothing new is placed on its node.
+const restartTime = node.LeaseTime
+
+// answers reports whether requests for sandboxes of a node may find them.
+func answers(n *node.Node, now time.Time) bool {
+	return !n.Removed && now.Before(n.LeaseUntil.Add(restartTime))
 }
 
 // newNodeAge is how old the registry may be for a node that it does not have: one that has just joined is found at once, and a name

@@ -305,11 +305,21 @@ func TestNodes(t *testing.T) {
 		s.Run(t, "sb", map[int]int{44772: 40001})
 		r := newResolver(t, s, config, nil)
 		check(t, "live", outcome(r, "sb", 44772), "127.0.0.1:40001")
-		time.Sleep(node.LeaseTime + 2*time.Second)
-		check(t, "lease over", outcome(r, "sb", 44772), notRunning+"its node does not answer (after 1s)")
+		time.Sleep(2*node.LeaseTime - time.Second)
+		check(t, "lease over, as while an agent starts anew", outcome(r, "sb", 44772), "127.0.0.1:40001")
+		time.Sleep(3 * time.Second)
+		check(t, "lease long over", outcome(r, "sb", 44772), notRunning+"its node does not answer (after 1s)")
 		s.RenewNode(t)
 		time.Sleep(time.Second + time.Millisecond)
 		check(t, "renewed", outcome(r, "sb", 44772), "127.0.0.1:40001")
+		s.Stop(t, resolvetest.NodeName)
+		time.Sleep(node.LeaseTime - time.Second)
+		check(t, "lease given back", outcome(r, "sb", 44772), "127.0.0.1:40001")
+		if err := s.Remove(t.Context(), resolvetest.NodeName); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second + time.Millisecond)
+		check(t, "removed", outcome(r, "sb", 44772), notRunning+"its node does not answer (after 1s)")
 
 		r, err := resolve.New(config, resolve.Deps{Queries: s, Hints: s, Nodes: nodesFunc(func() []node.Node { return nil }), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {

@@ -117,8 +117,10 @@ func TestStates(t *testing.T) {
 	if status, _ := r.get(t, "/stopped/8080/"); status != http.StatusOK {
 		t.Fatalf("while its node lives: %d", status)
 	}
-	s.Stop(t, resolvetest.NodeName)
-	until(t, "the end of the lease is noticed", func() bool { status, _ := r.get(t, "/stopped/8080/"); return status != http.StatusOK })
+	if err := s.Remove(t.Context(), resolvetest.NodeName); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the end of the node is noticed", func() bool { status, _ := r.get(t, "/stopped/8080/"); return status != http.StatusOK })
 	wantError(t, "node away", r.do(t, "GET", "/stopped/8080/", nil), 503, notReady, "its node does not answer")
 	s.Join(t, resolvetest.NodeName, "127.0.0.1")
 	until(t, "the node is back", func() bool { status, _ := r.get(t, "/stopped/8080/"); return status == http.StatusOK })
