@@ -17,6 +17,7 @@ need curl curl
 need debootstrap debootstrap
 need docker-compose docker-compose
 need docker-registry docker-registry
+need haproxy haproxy
 need htpasswd apache2-utils
 need systemd-analyze systemd
 need iptables iptables
@@ -32,7 +33,7 @@ if ! have busybox || ldd "$(command -v busybox)" >/dev/null 2>&1; then missing+=
 
 # Packages that bring a service start it when they are installed, unless this file of Debian's policy says no. Tests start their own.
 POLICY=/usr/sbin/policy-rc.d
-SERVICES='redis-server prometheus'
+SERVICES='redis-server prometheus haproxy'
 
 quiet_services() {
 	local service

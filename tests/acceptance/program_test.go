@@ -18,6 +18,8 @@ type program struct {
 	name, binary string
 	// env goes over the configuration file.
 	env []string
+	// args take the place of the configuration file.
+	args []string
 
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -47,7 +49,11 @@ func (p *program) run(t *testing.T, dir, config string) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := bound(exec.Command(p.binary, "--config", config))
+	args := p.args
+	if args == nil {
+		args = []string{"--config", config}
+	}
+	cmd := bound(exec.Command(p.binary, args...))
 	cmd.Env = append(variables(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

@@ -40,7 +40,7 @@ func TestRow05ThroughTheServer(t *testing.T) {
 	for range s.engines() {
 		id := s.create(nil)
 		url, header := s.through(id, 44772)
-		if len(header) != 2 || header[0] != "X-EXECD-ACCESS-TOKEN" {
+		if len(header) != 2 || header[0] != tokenHeader {
 			t.Fatalf("headers %v", header)
 		}
 		if got := output(s.stream(url, header, m{"command": "echo through; cat /etc/hostname"}), "stdout"); !strings.Contains(got, "through") {

@@ -19,14 +19,14 @@ type splitSystem struct {
 	installation, secret string
 	// redis is the URL of the server, and redisDir where its log and its data are.
 	redis, redisDir string
-	// apis are the base URLs of both replicas of the api; router is that of the router.
-	apis   []string
-	router string
+	// apis and routers are the base URLs of both replicas; router is the first one.
+	apis, routers []string
+	router        string
 	// second is the DOCKER_HOST of the second engine, and secondAddress where its published ports answer.
 	second, secondAddress string
 }
 
-// startSplit runs two apis, two schedulers, a router and an agent for each of two engines on a Redis of their own.
+// startSplit runs two apis, two schedulers, two routers and an agent for each of two engines on a Redis of their own.
 func startSplit(t *testing.T, extra string) *server {
 	t.Helper()
 	s := newSplit(t, extra)
@@ -66,9 +66,12 @@ func newSplit(t *testing.T, extra string) *server {
 		}
 		s.programs = append(s.programs, &program{name: fmt.Sprintf("agent-%d", i), binary: service(t, "agent"), env: env})
 	}
-	port := freePort(t)
-	x.router = fmt.Sprintf("http://127.0.0.1:%d", port)
-	s.programs = append(s.programs, &program{name: "router", binary: service(t, "router"), env: []string{fmt.Sprintf("OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:%d", port)}})
+	for i := range 2 {
+		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		x.routers = append(x.routers, "http://"+address)
+		s.programs = append(s.programs, &program{name: fmt.Sprintf("router-%d", i), binary: service(t, "router"), env: []string{"OPENSANDBOX_ROUTER_LISTEN=" + address}})
+	}
+	x.router = x.routers[0]
 	return s
 }
 
