@@ -27,8 +27,10 @@ type load struct {
 	stop    atomic.Bool
 	workers sync.WaitGroup
 
-	mu     sync.Mutex
-	done   map[string]int
+	mu   sync.Mutex
+	done map[string]int
+	// gone are sandboxes that were deleted.
+	gone   []string
 	failed []failure
 }
 
@@ -148,6 +150,9 @@ func (l *load) life(n int) {
 	}
 	if _, ok := l.api("delete", http.StatusNoContent, http.MethodDelete, "/"+id, nil); ok {
 		l.api("get of what is gone", http.StatusNotFound, http.MethodGet, "/"+id, nil)
+		l.mu.Lock()
+		l.gone = append(l.gone, id)
+		l.mu.Unlock()
 	}
 }
 

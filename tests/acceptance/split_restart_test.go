@@ -76,6 +76,8 @@ func TestSplitKillEach(t *testing.T) {
 		}
 	}
 	s.settled("after the kills")
+	s.agrees()
+	s.noFiles(l.gone)
 	_, token := s.endpoint(keeper, 44772)
 	for _, router := range s.split.routers {
 		if out := output(s.stream(router+"/"+keeper+"/44772", token, m{"command": "echo routed"}), "stdout"); out != "routed\n" {
