@@ -4,6 +4,7 @@ package acceptance
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -74,4 +75,32 @@ func (b *balancer) uses(name string) bool {
 	kind, _, _ := strings.Cut(name, "-")
 	backend := map[string]string{"api": "replicas", "router": "routers"}[kind]
 	return err == nil && strings.Contains(string(a.body), fmt.Sprintf("haproxy_server_status{proxy=%q,server=%q,state=\"UP\"} 1", backend, name))
+}
+
+// tellsTheClient checks that an application sees the address of the client and not that of the balancer, which the apis trust by default
+// because it is on this machine.
+func (b *balancer) tellsTheClient(s *server, id string) {
+	b.t.Helper()
+	const from = "127.0.0.2"
+	const app = `(printf 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n' | nc -l -p 9124 >/tmp/request) >/dev/null 2>&1 &`
+	s.shell(id, app)
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	other := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}, Timeout: patience}
+	s.eventually("the application answers", func() bool {
+		req, err := http.NewRequest(http.MethodGet, b.api+"/v1/sandboxes/"+id+"/proxy/9124/", nil)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		req.Header.Set("OPEN-SANDBOX-API-KEY", apiKey)
+		req.Header.Set("X-Forwarded-For", "192.0.2.1") // anybody can say that
+		res, err := other.Do(req)
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+	if got := output(s.shell(id, "cat /tmp/request"), "stdout"); !strings.Contains(strings.ToLower(got), "x-forwarded-for: "+from+"\r\n") {
+		b.t.Errorf("the application sees\n%s\nwant the client %s", got, from)
+	}
 }

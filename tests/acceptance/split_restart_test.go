@@ -24,6 +24,7 @@ func TestSplitRollingRestart(t *testing.T) {
 	s.cleanUp()
 	b := s.balance()
 	keeper := s.create(nil)
+	b.tellsTheClient(s, keeper)
 	l := s.begin(b, keeper)
 	for _, names := range [][]string{{"api-0", "router-0"}, {"scheduler-0"}, {"agent-0"}, {"api-1", "router-1"}, {"scheduler-1"}, {"agent-1"}} {
 		s.restart(b, names...)
