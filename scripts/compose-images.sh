@@ -101,7 +101,7 @@ make_third_party() {
 
 make_otlp_sink() {
 	local image=opensandbox/otlp-sink:dev version work
-	version=$(digest scripts/compose-images.sh tests/cmd/otlp-sink/main.go)
+	version=$(digest scripts/compose-images.sh tests/cmd/otlp-sink/main.go tests/otlpsink/otlpsink.go)
 	present "$image" "$version" && return
 	work=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox-images.XXXXXX")
 	# shellcheck disable=SC2064 # the folder is known now

@@ -153,18 +153,7 @@ func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record,
 	}
 	switch phase {
 	case executor.Created:
-		leave, err := c.deps.Gate.Make(ctx)
-		if err != nil {
-			return again, err
-		}
-		defer leave()
-		if in.Phase == executor.Created {
-			if err := c.deps.Recovery.Fresh(ctx); err != nil {
-				return again, err
-			}
-			return c.startNew(ctx, now, r)
-		}
-		return c.start(ctx, now, r)
+		return c.startCreated(ctx, now, r, in)
 	case executor.Paused: // by hand; nobody can have asked for it yet
 		if p, ok := executor.As[executor.Pauser](c.deps.Executor); ok {
 			if err := p.Unpause(ctx, ref(r)); err != nil && !fault.Is(err, fault.Conflict) {
@@ -178,6 +167,24 @@ func (c *Converger) begin(ctx context.Context, now time.Time, r *sandbox.Record,
 		return after(engineRetry / 10), nil
 	}
 	return c.awaitStarted(ctx, now, r, in)
+}
+
+// startCreated starts a container that this process has not started, in its turn.
+func (c *Converger) startCreated(ctx context.Context, now time.Time, r *sandbox.Record, in executor.Instance) (out Outcome, err error) {
+	ctx, end := c.deps.Work(ctx, r.Intent.Trace, "agent start")
+	defer func() { end(err) }()
+	leave, err := c.deps.Gate.Make(ctx)
+	if err != nil {
+		return again, err
+	}
+	defer leave()
+	if in.Phase != executor.Created {
+		return c.start(ctx, now, r)
+	}
+	if err := c.deps.Recovery.Fresh(ctx); err != nil {
+		return again, err
+	}
+	return c.startNew(ctx, now, r)
 }
 
 // awaitStarted is awaitReady for what was just seen running.

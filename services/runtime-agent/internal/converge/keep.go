@@ -42,7 +42,7 @@ func (c *Converger) keep(ctx context.Context, now time.Time, r *sandbox.Record, 
 	err := move(work, ref(r))
 	end(err)
 	if err != nil {
-		return c.moveFailed(ctx, r, in, err)
+		return c.moveFailed(work, r, in, err)
 	}
 	in.Phase = then
 	return c.reached(ctx, r, in)
@@ -176,7 +176,9 @@ func (c *Converger) removeLeftover(ctx context.Context, r *sandbox.Record) error
 }
 
 // removeOlder removes what an earlier placement left on this node.
-func (c *Converger) removeOlder(ctx context.Context, r *sandbox.Record, in executor.Instance) (Outcome, error) {
+func (c *Converger) removeOlder(ctx context.Context, r *sandbox.Record, in executor.Instance) (out Outcome, err error) {
+	ctx, end := c.deps.Work(ctx, r.Intent.Trace, "agent remove")
+	defer func() { end(err) }()
 	if in.Epoch > r.Placement.Epoch {
 		c.cfg.Log.ErrorContext(ctx, "container is ahead of its record", "sandbox", r.ID, "epoch", in.Epoch, "record", r.Placement.Epoch)
 		return after(time.Second), nil
@@ -184,7 +186,7 @@ func (c *Converger) removeOlder(ctx context.Context, r *sandbox.Record, in execu
 	if err := c.destroy(ctx, in); err != nil {
 		return c.engineFailed(ctx, r, err)
 	}
-	err := c.deps.Store.Cleaned(ctx, sandbox.Cleaned{ID: r.ID, Node: c.cfg.Node, Epoch: in.Epoch, Session: c.cfg.Session})
+	err = c.deps.Store.Cleaned(ctx, sandbox.Cleaned{ID: r.ID, Node: c.cfg.Node, Epoch: in.Epoch, Session: c.cfg.Session})
 	return again, err
 }
 
