@@ -24,7 +24,7 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 			out = held.Clone()
 			return nil
 		}
-		r := sandbox.NewRecord(n, st.now, sandbox.TraceOf(ctx))
+		r := sandbox.NewRecord(n, st.now, sandbox.OriginOf(ctx))
 		r.NotBefore(s.made)
 		out = s.put(st, r)
 		if n.Secret != nil {
@@ -62,13 +62,15 @@ func (s *Store) Accept(ctx context.Context, id sandbox.ID) (sandbox.Record, erro
 
 // SetDesired implements sandbox.Intents.
 func (s *Store) SetDesired(ctx context.Context, id sandbox.ID, d sandbox.Desired, ifGeneration uint64) (sandbox.Record, error) {
-	return s.update(ctx, id, func(r *sandbox.Record, _ time.Time) error { return r.SetDesired(d, ifGeneration, sandbox.TraceOf(ctx)) })
+	return s.update(ctx, id, func(r *sandbox.Record, _ time.Time) error {
+		return r.SetDesired(d, ifGeneration, sandbox.OriginOf(ctx))
+	})
 }
 
 // SetGone implements sandbox.Intents.
 func (s *Store) SetGone(ctx context.Context, id sandbox.ID, reason string) (sandbox.Record, error) {
 	return s.update(ctx, id, func(r *sandbox.Record, now time.Time) error {
-		r.SetGone(reason, now, sandbox.TraceOf(ctx))
+		r.SetGone(reason, now, sandbox.OriginOf(ctx))
 		return nil
 	})
 }

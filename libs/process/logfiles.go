@@ -9,7 +9,6 @@ import (
 	"sync"
 	"syscall"
 
-	"opensandbox/libs/httpx"
 	"opensandbox/libs/settings"
 	"opensandbox/libs/telemetry"
 )
@@ -53,7 +52,7 @@ func (f logFiles) access(s settings.Settings) (*slog.Logger, error) {
 	if len(f.files) < 2 {
 		return nil, nil
 	}
-	return telemetry.Logger(f.files[1], "INFO", s.Log.Format, httpx.RequestID)
+	return telemetry.Logger(f.files[1], "INFO", s.Log.Format, origin())
 }
 
 // follow opens the files again at each SIGHUP. Without files the signal is taken and means nothing: "reload" of a service manager must not

@@ -56,7 +56,7 @@ func Open(ctx context.Context, s settings.Settings, o Options) (*Process, error)
 		return nil, err
 	}
 	t, err := telemetry.New(ctx, telemetry.Config{
-		Service: o.Name, Version: o.Version, LogTo: files.log, Level: s.Log.Level, Format: s.Log.Format, RequestID: httpx.RequestID, Lookup: o.Lookup,
+		Service: o.Name, Version: o.Version, LogTo: files.log, Level: s.Log.Level, Format: s.Log.Format, Origin: origin(), Lookup: o.Lookup,
 	})
 	if err != nil {
 		files.close()
@@ -74,6 +74,19 @@ func Open(ctx context.Context, s settings.Settings, o Options) (*Process, error)
 	}
 	files.follow(t.Log)
 	return &Process{Telemetry: t, Settings: s, Installation: inst, Access: access, files: files}, nil
+}
+
+// origin tells what log lines belong to: the request that is being answered, or the one that the work on a record is for.
+func origin() telemetry.Origin {
+	return telemetry.Origin{
+		Request: func(ctx context.Context) string {
+			if id := httpx.RequestID(ctx); id != "" {
+				return id
+			}
+			return sandbox.OriginOf(ctx).Request
+		},
+		Trace: func(ctx context.Context) string { return sandbox.OriginOf(ctx).Trace },
+	}
 }
 
 // open returns the installation: that of the shared secret where processes share a store, else the one in the data directory.

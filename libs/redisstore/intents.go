@@ -47,7 +47,7 @@ type held struct {
 
 // insert runs insert.lua once. free is the id that the key may lead to and is taken over all the same.
 func (s *Store) insert(ctx context.Context, n sandbox.New, free sandbox.ID) (sandbox.Record, *held, error) {
-	r := sandbox.NewRecord(n, time.Time{}, sandbox.TraceOf(ctx)) // the script knows the time
+	r := sandbox.NewRecord(n, time.Time{}, sandbox.OriginOf(ctx)) // the script knows the time
 	rec, err := encoded(&r)
 	if err != nil {
 		return sandbox.Record{}, nil, err
@@ -180,14 +180,14 @@ func (s *Store) quick(ctx context.Context, op string, script *redis.Script, id s
 // SetDesired implements sandbox.Intents.
 func (s *Store) SetDesired(ctx context.Context, id sandbox.ID, d sandbox.Desired, ifGeneration uint64) (sandbox.Record, error) {
 	return s.update(ctx, "set desired", id, func(_ *view, r *sandbox.Record, _ *change) error {
-		return r.SetDesired(d, ifGeneration, sandbox.TraceOf(ctx))
+		return r.SetDesired(d, ifGeneration, sandbox.OriginOf(ctx))
 	})
 }
 
 // SetGone implements sandbox.Intents.
 func (s *Store) SetGone(ctx context.Context, id sandbox.ID, reason string) (sandbox.Record, error) {
 	return s.update(ctx, "set gone", id, func(v *view, r *sandbox.Record, _ *change) error {
-		r.SetGone(reason, v.now, sandbox.TraceOf(ctx))
+		r.SetGone(reason, v.now, sandbox.OriginOf(ctx))
 		return nil
 	})
 }

@@ -201,7 +201,7 @@ func (redisError) RedisError()     {}
 func TestRecordsAreReadAsTheyWereWritten(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
-	r := sandbox.NewRecord(sandbox.New{ID: "a", Tenant: "t", Spec: sandbox.Spec{Image: "i", Timeout: time.Hour}, Metadata: map[string]string{"k": "v"}}, now, "trace")
+	r := sandbox.NewRecord(sandbox.New{ID: "a", Tenant: "t", Spec: sandbox.Spec{Image: "i", Timeout: time.Hour}, Metadata: map[string]string{"k": "v"}}, now, sandbox.Origin{Trace: "trace", Request: "request"})
 	r.Placement = sandbox.Placement{Node: "n", Epoch: 2, Ports: map[int]int{8080: 40000, 1: 40001}}
 	rec, err := encoded(&r)
 	if err != nil {

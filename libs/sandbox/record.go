@@ -127,8 +127,9 @@ type Intent struct {
 	ExpiresAt time.Time `json:"expiresAt,omitzero"`
 	// Metadata are the client's labels.
 	Metadata map[string]string `json:"metadata,omitempty"`
-	// Trace is the trace of the request that last changed Desired, as in the W3C header traceparent: the work for it belongs there.
-	Trace string `json:"trace,omitempty"`
+	// Origin is the request that last changed Desired: the work for it belongs there. Its fields are written beside those above, and a program
+	// that knows only some of them reads the rest of the record all the same.
+	Origin
 }
 
 // Placement is where it shall be.

@@ -1,12 +1,43 @@
 package sandbox_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 )
+
+// What travels with the intent was added to it later, field by field: programs of both sides of an update read each other's records.
+func TestOriginsOfOtherVersions(t *testing.T) {
+	t.Parallel()
+	o := sandbox.Origin{Trace: "t", Request: "r"}
+	body, err := json.Marshal(sandbox.NewRecord(sandbox.New{ID: "a", Spec: sandbox.Spec{Image: "i"}}, time.Unix(0, 0), o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var older struct {
+		ID     sandbox.ID
+		Intent struct {
+			Desired sandbox.Desired
+			Trace   string
+		}
+	}
+	if err := json.Unmarshal(body, &older); err != nil || older.ID != "a" || older.Intent.Desired != sandbox.DesiredRunning || older.Intent.Trace != "t" {
+		t.Errorf("an older program reads %+v of %s, %v", older, body, err)
+	}
+	for written, want := range map[string]sandbox.Origin{
+		`{"id":"a","intent":{"desired":"running","generation":1,"trace":"t"}}`:                          {Trace: "t"},
+		`{"id":"a","intent":{"desired":"running","generation":1,"trace":"t","request":"r","later":{}}}`: o,
+	} {
+		var r sandbox.Record
+		if err := json.Unmarshal([]byte(written), &r); err != nil || r.Intent.Origin != want || r.Intent.Desired != sandbox.DesiredRunning {
+			t.Errorf("%s is read as %+v, %v", written, r.Intent, err)
+		}
+	}
+}
 
 func TestParseMemory(t *testing.T) {
 	t.Parallel()

@@ -10,12 +10,12 @@ import (
 // This file is the guarded half of every write. A store reads a record, calls one of these, and saves record and indexes in one
 // step, so that all stores decide alike. Each names the fields it depends on and changes only its own; none asks for the time.
 
-// NewRecord returns the record of a create: Pending, unplaced, generation 1. now is the store's time, trace that of the request.
-func NewRecord(n New, now time.Time, trace string) Record {
+// NewRecord returns the record of a create: Pending, unplaced, generation 1. now is the store's time, o the request.
+func NewRecord(n New, now time.Time, o Origin) Record {
 	now = now.UTC().Truncate(time.Microsecond)
 	r := Record{
 		ID: n.ID, Tenant: n.Tenant, CreatedAt: now, Spec: n.Spec, Version: 1, Keyed: n.Key.Set(),
-		Intent: Intent{Desired: DesiredRunning, Generation: 1, Accepted: n.Accepted, Metadata: maps.Clone(n.Metadata), Trace: trace},
+		Intent: Intent{Desired: DesiredRunning, Generation: 1, Accepted: n.Accepted, Metadata: maps.Clone(n.Metadata), Origin: o},
 	}
 	if n.Spec.Timeout > 0 {
 		r.Intent.ExpiresAt = now.Add(n.Spec.Timeout)
@@ -33,8 +33,8 @@ func (r *Record) Accept() error {
 }
 
 // SetDesired changes what the sandbox shall be to Running or Paused. Depends on: not Gone, not over, and the generation that the
-// writer decided upon. trace is that of the request.
-func (r *Record) SetDesired(d Desired, ifGeneration uint64, trace string) error {
+// writer decided upon. o is the request.
+func (r *Record) SetDesired(d Desired, ifGeneration uint64, o Origin) error {
 	if r.Gone() || r.Ended() || r.Over() {
 		return ErrStopping(r.ID)
 	}
@@ -44,16 +44,16 @@ func (r *Record) SetDesired(d Desired, ifGeneration uint64, trace string) error 
 	if r.Intent.Desired == d {
 		return nil
 	}
-	r.Intent.Desired, r.Intent.Trace = d, trace
+	r.Intent.Desired, r.Intent.Origin = d, o
 	r.Intent.Generation++
 	return nil
 }
 
 // SetGone ends the wish for the sandbox. The first reason wins; calling it again changes nothing. A record that holds nothing is
-// ended at once. trace is that of the request.
-func (r *Record) SetGone(reason string, now time.Time, trace string) {
+// ended at once. o is the request.
+func (r *Record) SetGone(reason string, now time.Time, o Origin) {
 	if !r.Gone() {
-		r.Intent.Desired, r.Intent.Reason, r.Intent.Trace = DesiredGone, reason, trace
+		r.Intent.Desired, r.Intent.Reason, r.Intent.Origin = DesiredGone, reason, o
 		r.Intent.Generation++
 	}
 	if !r.Placed() && !r.Ended() {
@@ -120,7 +120,7 @@ func (r *Record) Expire(now time.Time) bool {
 	if !r.Due(now) || r.Ended() {
 		return false
 	}
-	r.SetGone(ReasonExpired, now, "")
+	r.SetGone(ReasonExpired, now, Origin{})
 	return true
 }
 

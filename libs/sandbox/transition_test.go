@@ -24,10 +24,10 @@ var moves = []struct {
 	{"accept", func(_ *walk, r *sandbox.Record, _ byte) error { return r.Accept() }},
 	{"set desired", func(_ *walk, r *sandbox.Record, x byte) error {
 		d := []sandbox.Desired{sandbox.DesiredRunning, sandbox.DesiredPaused}[x%2]
-		return r.SetDesired(d, r.Intent.Generation-uint64(x/2%2), "")
+		return r.SetDesired(d, r.Intent.Generation-uint64(x/2%2), sandbox.Origin{})
 	}},
 	{"set gone", func(w *walk, r *sandbox.Record, x byte) error {
-		r.SetGone([]string{sandbox.ReasonDeleted, sandbox.ReasonCreateFailed}[x%2], w.now, "")
+		r.SetGone([]string{sandbox.ReasonDeleted, sandbox.ReasonCreateFailed}[x%2], w.now, sandbox.Origin{})
 		return nil
 	}},
 	{"renew", func(w *walk, r *sandbox.Record, x byte) error {
@@ -149,7 +149,7 @@ func (w *walk) check(move string, before, after *sandbox.Record) {
 func newWalk(t *testing.T, accepted, replace bool) *walk {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	n := sandbox.New{ID: "a", Accepted: accepted, Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"x"}, Timeout: time.Minute, Replace: replace}}
-	return &walk{t: t, r: sandbox.NewRecord(n, now, ""), now: now}
+	return &walk{t: t, r: sandbox.NewRecord(n, now, sandbox.Origin{}), now: now}
 }
 
 func TestRandomTransitionsKeepTheInvariants(t *testing.T) {

@@ -39,7 +39,7 @@ func (s *Store) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, erro
 				return err
 			}
 		}
-		r := sandbox.NewRecord(n, t.now, sandbox.TraceOf(ctx))
+		r := sandbox.NewRecord(n, t.now, sandbox.OriginOf(ctx))
 		r.NotBefore(t.recovery.Mark.Incarnation)
 		out, err = t.save(nil, r)
 		return err
@@ -84,13 +84,13 @@ func (s *Store) Accept(ctx context.Context, id sandbox.ID) (sandbox.Record, erro
 
 // SetDesired implements sandbox.Intents.
 func (s *Store) SetDesired(ctx context.Context, id sandbox.ID, d sandbox.Desired, ifGeneration uint64) (sandbox.Record, error) {
-	return s.update(ctx, "set desired", id, func(_ *tx, r *sandbox.Record) error { return r.SetDesired(d, ifGeneration, sandbox.TraceOf(ctx)) })
+	return s.update(ctx, "set desired", id, func(_ *tx, r *sandbox.Record) error { return r.SetDesired(d, ifGeneration, sandbox.OriginOf(ctx)) })
 }
 
 // SetGone implements sandbox.Intents.
 func (s *Store) SetGone(ctx context.Context, id sandbox.ID, reason string) (sandbox.Record, error) {
 	return s.update(ctx, "set gone", id, func(t *tx, r *sandbox.Record) error {
-		r.SetGone(reason, t.now, sandbox.TraceOf(ctx))
+		r.SetGone(reason, t.now, sandbox.OriginOf(ctx))
 		return nil
 	})
 }

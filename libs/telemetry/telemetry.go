@@ -21,8 +21,8 @@ type Config struct {
 	// LogTo receives the log. Level and Format are those of Logger.
 	LogTo         io.Writer
 	Level, Format string
-	// RequestID returns the id of the request that a context belongs to, or ""; nil means that there are none.
-	RequestID func(context.Context) string
+	// Origin tells what log lines belong to.
+	Origin Origin
 	// Lookup reads an environment variable, as os.LookupEnv does.
 	Lookup func(string) (string, bool)
 }
@@ -39,7 +39,7 @@ type Telemetry struct {
 
 // New builds all three. The caller must call Shutdown at the end.
 func New(ctx context.Context, cfg Config) (Telemetry, error) {
-	log, err := Logger(cfg.LogTo, cfg.Level, cfg.Format, cfg.RequestID)
+	log, err := Logger(cfg.LogTo, cfg.Level, cfg.Format, cfg.Origin)
 	if err != nil {
 		return Telemetry{}, err
 	}

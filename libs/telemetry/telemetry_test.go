@@ -26,7 +26,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+const (
+	parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	other  = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+)
 
 func environment(pairs ...string) func(string) (string, bool) {
 	return func(key string) (string, bool) {
@@ -43,20 +46,25 @@ func TestLogLinesNameTheirOrigin(t *testing.T) {
 	t.Parallel()
 	type id struct{}
 	request := func(ctx context.Context) string { s, _ := ctx.Value(id{}).(string); return s }
+	type work struct{}
+	workOf := func(ctx context.Context) string { s, _ := ctx.Value(work{}).(string); return s }
 	inRequest := context.WithValue(t.Context(), id{}, "r-1")
 	for name, c := range map[string]struct {
 		ctx  context.Context
 		want map[string]any
 	}{
-		"nothing":           {t.Context(), map[string]any{}},
-		"request":           {inRequest, map[string]any{"request": "r-1"}},
-		"trace":             {telemetry.Extract(t.Context(), parent), map[string]any{"trace_id": parent[3:35], "span_id": parent[36:52]}},
-		"request and trace": {telemetry.Extract(inRequest, parent), map[string]any{"request": "r-1", "trace_id": parent[3:35], "span_id": parent[36:52]}},
+		"nothing":             {t.Context(), map[string]any{}},
+		"request":             {inRequest, map[string]any{"request": "r-1"}},
+		"trace":               {telemetry.Extract(t.Context(), parent), map[string]any{"trace_id": parent[3:35], "span_id": parent[36:52]}},
+		"request and trace":   {telemetry.Extract(inRequest, parent), map[string]any{"request": "r-1", "trace_id": parent[3:35], "span_id": parent[36:52]}},
+		"work without a span": {context.WithValue(inRequest, work{}, parent), map[string]any{"request": "r-1", "trace_id": parent[3:35]}},
+		"work within a span":  {telemetry.Extract(context.WithValue(t.Context(), work{}, other), parent), map[string]any{"trace_id": parent[3:35], "span_id": parent[36:52]}},
+		"work of no trace":    {context.WithValue(t.Context(), work{}, "nonsense"), map[string]any{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
-			log, err := telemetry.Logger(&out, "info", "json", request)
+			log, err := telemetry.Logger(&out, "info", "json", telemetry.Origin{Request: request, Trace: workOf})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -83,7 +83,7 @@ func TestHubConcurrently(t *testing.T) {
 func TestOf(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	fresh := sandbox.NewRecord(sandbox.New{ID: "a", Spec: sandbox.Spec{Timeout: time.Hour}}, now, "")
+	fresh := sandbox.NewRecord(sandbox.New{ID: "a", Spec: sandbox.Spec{Timeout: time.Hour}}, now, sandbox.Origin{})
 	change := func(r sandbox.Record, f func(r *sandbox.Record)) sandbox.Record {
 		r = r.Clone()
 		f(&r)
@@ -100,8 +100,8 @@ func TestOf(t *testing.T) {
 	running := change(placed, func(r *sandbox.Record) {
 		must(r.Observe(sandbox.Report{Node: "n", Epoch: 1, Generation: 1, State: sandbox.StateRunning}, now))
 	})
-	pausing := change(running, func(r *sandbox.Record) { must(r.SetDesired(sandbox.DesiredPaused, 1, "")) })
-	gone := change(pausing, func(r *sandbox.Record) { r.SetGone(sandbox.ReasonDeleted, now, "") })
+	pausing := change(running, func(r *sandbox.Record) { must(r.SetDesired(sandbox.DesiredPaused, 1, sandbox.Origin{})) })
+	gone := change(pausing, func(r *sandbox.Record) { r.SetGone(sandbox.ReasonDeleted, now, sandbox.Origin{}) })
 	cleaned := change(gone, func(r *sandbox.Record) { r.Clean("n", 1, now) })
 	renewed := change(running, func(r *sandbox.Record) { must(r.Renew(now.Add(2*time.Hour), now)) })
 	accepted := change(running, func(r *sandbox.Record) { must(r.Accept()) })

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -104,4 +105,55 @@ func TestSplitOneTraceOfASandbox(t *testing.T) {
 		part{api, remove, "client"}, part{api, "store set_gone", remove},
 		part{agent, "agent remove", remove}, part{agent, "engine kill", "agent remove"}, part{agent, "engine remove", "agent remove"},
 		part{agent, "store cleaned", "agent remove"})
+}
+
+// TestSplitLogsNameTheRequest: what processes log about a sandbox names the request that the work is for, and its trace.
+func TestSplitLogsNameTheRequest(t *testing.T) {
+	for format, word := range map[string]string{"text": "%s=%s", "json": `"%s":"%s"`} {
+		t.Run(format, func(t *testing.T) {
+			s := newSplit(t, "")
+			for _, p := range s.programs {
+				p.env = append(p.env, "OPENSANDBOX_LOG_FORMAT="+format, "OPENSANDBOX_LOG_LEVEL=DEBUG")
+			}
+			s.run()
+			s.cleanUp()
+			// lines are those of the processes of one service that name a sandbox, or, without one, a request.
+			lines := func(service, key, value string) (out []string) {
+				for _, p := range s.programs {
+					if text, err := os.ReadFile(p.log(s.dir)); strings.HasPrefix(p.name, service) && err == nil {
+						for line := range strings.Lines(string(text)) {
+							if strings.Contains(line, fmt.Sprintf(word, key, value)) {
+								out = append(out, line)
+							}
+						}
+					}
+				}
+				return out
+			}
+			request, trace := fmt.Sprintf("request-%x", rand.Uint64()), fmt.Sprintf("%016x%016x", rand.Uint64()|1, rand.Uint64())
+			a := s.do("POST", "/v1/sandboxes", spec(nil), "X-Request-ID", request, "traceparent", "00-"+trace+"-b7ad6b7169203331-01")
+			if a.status != http.StatusAccepted || a.header.Get("X-Request-ID") != request {
+				t.Fatalf("create: %v", a)
+			}
+			id := a.json(t)["id"].(string)
+			for service, said := range map[string]string{"scheduler": "sandbox placed", "agent": "sandbox reported"} {
+				s.eventually(service+" names the sandbox", func() bool {
+					return slices.ContainsFunc(lines(service, "sandbox", id), func(line string) bool { return strings.Contains(line, said) })
+				})
+				for _, line := range lines(service, "sandbox", id) {
+					for key, value := range map[string]string{"request": request, "trace_id": trace} {
+						if !strings.Contains(line, fmt.Sprintf(word, key, value)) {
+							t.Errorf("the %s does not name %s %s:\n%s", service, key, value, line)
+						}
+					}
+				}
+			}
+			s.eventually("the api names the request", func() bool { return len(lines("api", "request", request)) > 0 })
+			for _, line := range lines("api", "request", request) {
+				if !strings.Contains(line, fmt.Sprintf(word, "trace_id", trace)) {
+					t.Errorf("the api does not name the trace:\n%s", line)
+				}
+			}
+		})
+	}
 }

@@ -7,40 +7,45 @@ import (
 )
 
 var originTests = []test{
-	{"TracesTravelWithChangesOfDesired", testTrace},
+	{"TheRequestTravelsWithChangesOfDesired", testOrigin},
 	{"OtherTenantsSeeNothing", testTenants},
 }
 
-func testTrace(e *env) {
+func testOrigin(e *env) {
 	e.register("n")
-	const one, two = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	want := func(what, trace string) {
+	one := sandbox.Origin{Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Request: "request-1"}
+	two := sandbox.Origin{Trace: "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Request: `of "a" client`}
+	want := func(what string, o sandbox.Origin) {
 		e.Helper()
-		if got := e.get("a").Intent.Trace; got != trace {
-			e.Errorf("%s: trace %q; want %q", what, got, trace)
+		if got := e.get("a").Intent.Origin; got != o {
+			e.Errorf("%s: origin %q; want %q", what, got, o)
 		}
 	}
-	_, err := e.Insert(sandbox.WithTrace(e.ctx(), one), sandbox.New{ID: "a", Tenant: tenant, Spec: Spec(time.Hour)})
+	_, err := e.Insert(sandbox.WithOrigin(e.ctx(), one), sandbox.New{ID: "a", Tenant: tenant, Spec: Spec(time.Hour)})
 	e.ok(err)
 	want("insert", one)
 	e.place("a", "n")
 	e.report("a", sandbox.StateRunning)
 	want("placed and reported", one)
-	_, err = e.SetDesired(sandbox.WithTrace(e.ctx(), two), "a", sandbox.DesiredRunning, 1)
+	_, err = e.SetDesired(sandbox.WithOrigin(e.ctx(), two), "a", sandbox.DesiredRunning, 1)
 	e.ok(err)
 	want("nothing was changed", one)
-	_, err = e.SetDesired(sandbox.WithTrace(e.ctx(), two), "a", sandbox.DesiredPaused, 1)
+	_, err = e.SetDesired(sandbox.WithOrigin(e.ctx(), two), "a", sandbox.DesiredPaused, 1)
 	e.ok(err)
 	want("pause", two)
-	_, err = e.Renew(sandbox.WithTrace(e.ctx(), one), "a", tenant, e.clock.Now().Add(2*time.Hour))
+	_, err = e.Renew(sandbox.WithOrigin(e.ctx(), one), "a", tenant, e.clock.Now().Add(2*time.Hour))
 	e.ok(err)
 	want("a renewal is no change of Desired", two)
-	_, err = e.SetGone(sandbox.WithTrace(e.ctx(), one), "a", sandbox.ReasonDeleted)
+	_, err = e.SetGone(sandbox.WithOrigin(e.ctx(), one), "a", sandbox.ReasonDeleted)
 	e.ok(err)
 	want("gone", one)
-	_, err = e.SetGone(sandbox.WithTrace(e.ctx(), two), "a", sandbox.ReasonDeleted)
+	_, err = e.SetGone(sandbox.WithOrigin(e.ctx(), two), "a", sandbox.ReasonDeleted)
 	e.ok(err)
 	want("gone again", one)
+	e.insert("b")
+	if got := e.get("b").Intent.Origin; got != (sandbox.Origin{}) {
+		e.Errorf("made by nobody's request: origin %q", got)
+	}
 }
 
 func testTenants(e *env) {

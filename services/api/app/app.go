@@ -167,7 +167,7 @@ func newHandler(cfg Config, d Deps, draining <-chan struct{}) (http.Handler, *fr
 		AllowedRuntimes: cfg.AllowedRuntimes, AllowedHostPaths: cfg.AllowedHostPaths,
 	}, usecase.Deps{
 		Store: d.Store, Waiter: usecase.HintedWaiter{Store: d.Store, Hints: d.Store, Draining: draining},
-		Token: d.Token, Reachability: nodes.reachable, Host: nodes.host, Trace: telemetry.Inject, Vault: d.Vault, Live: liveOf(d.Live), Log: d.Log,
+		Token: d.Token, Reachability: nodes.reachable, Host: nodes.host, Origin: origin, Vault: d.Vault, Live: liveOf(d.Live), Log: d.Log,
 	})
 	h, err := httpapi.New(httpapi.Config{APIKey: cfg.APIKey, Version: cfg.Version, Created: func(e httpapi.MetricsEvent) {
 		created.WithLabelValues(fmt.Sprint(e.Success)).Observe(float64(e.DurationMillis) / 1000)
@@ -213,6 +213,11 @@ func (a *API) Run(ctx context.Context) error {
 	stop()
 	beside.Wait()
 	return err
+}
+
+// origin returns the request that ctx belongs to, for the records that it changes.
+func origin(ctx context.Context) sandbox.Origin {
+	return sandbox.Origin{Trace: telemetry.Inject(ctx), Request: httpx.RequestID(ctx)}
 }
 
 // Ages and limits of Ready: a probe asks every few seconds and waits for one.

@@ -207,7 +207,7 @@ func TestOneTraceFromTheRequestOn(t *testing.T) {
 	t.Parallel()
 	spans := tracetest.NewSpanRecorder()
 	var logged syncBuffer
-	log, err := telemetry.Logger(&logged, "DEBUG", "text", httpx.RequestID)
+	log, err := telemetry.Logger(&logged, "DEBUG", "text", telemetry.Origin{Request: httpx.RequestID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,8 +224,8 @@ func TestOneTraceFromTheRequestOn(t *testing.T) {
 	if len(ended) != 1 || ended[0].Name() != "POST /v1/sandboxes" || ended[0].SpanContext().TraceID().String() != trace {
 		t.Fatalf("spans %v", ended)
 	}
-	if want := "00-" + trace + "-" + ended[0].SpanContext().SpanID().String() + "-01"; r.Intent.Trace != want {
-		t.Errorf("the record carries %q, want %q", r.Intent.Trace, want)
+	if want := "00-" + trace + "-" + ended[0].SpanContext().SpanID().String() + "-01"; r.Intent.Trace != want || r.Intent.Request != "request-1" {
+		t.Errorf("the record carries %q, want %q", r.Intent.Origin, want)
 	}
 	if l := logged.String(); !strings.Contains(l, "request=request-1") || !strings.Contains(l, "trace_id="+trace) {
 		t.Errorf("log: %s", l)

@@ -213,29 +213,34 @@ func TestEndpointsAreOnTheHostOfTheNode(t *testing.T) {
 	}
 }
 
-func TestChangesCarryTheTraceOfTheirRequest(t *testing.T) {
+func TestChangesCarryTheirRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	type key struct{}
 	uses := usecase.New(usecase.Config{CreateWait: time.Second, ChangeWait: time.Second}, usecase.Deps{
 		Store: w.port, Waiter: w, Log: slog.New(slog.DiscardHandler),
-		Trace: func(ctx context.Context) string { s, _ := ctx.Value(key{}).(string); return s },
+		Origin: func(ctx context.Context) sandbox.Origin { o, _ := ctx.Value(key{}).(sandbox.Origin); return o },
 	})
-	during := func(trace string) context.Context { return context.WithValue(t.Context(), key{}, trace) }
+	during := func(what string) context.Context {
+		return context.WithValue(t.Context(), key{}, sandbox.Origin{Trace: "trace of " + what, Request: what})
+	}
 	w.agent = func(id sandbox.ID) { w.place(id); w.report(id, sandbox.StateRunning, sandbox.ReasonRunning) }
 	v, err := uses.Create(during("create"), create())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ref := usecase.Ref{ID: v.Record.ID}
-	traces := []string{v.Record.Intent.Trace}
+	requests := []string{v.Record.Intent.Request}
 	look := func() {
 		t.Helper()
 		r, err := w.store.Get(t.Context(), ref.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		traces = append(traces, r.Intent.Trace)
+		if r.Intent.Trace != "trace of "+r.Intent.Request {
+			t.Errorf("the record carries %q", r.Intent.Origin)
+		}
+		requests = append(requests, r.Intent.Request)
 	}
 	w.agent = func(id sandbox.ID) { look(); w.report(id, sandbox.StatePaused, sandbox.ReasonPaused) }
 	if err := uses.Pause(during("pause"), ref); err != nil {
@@ -246,7 +251,7 @@ func TestChangesCarryTheTraceOfTheirRequest(t *testing.T) {
 	look() // of the withdrawal
 	w.want("delete", uses.Delete(during("delete"), ref), fault.Unavailable, "DOCKER::SANDBOX_DELETE_FAILED")
 	look()
-	if diff := cmp.Diff([]string{"create", "pause", "resume", "delete"}, traces); diff != "" {
+	if diff := cmp.Diff([]string{"create", "pause", "resume", "delete"}, requests); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

@@ -68,8 +68,8 @@ type Deps struct {
 	// Host returns where clients reach the leased ports of a node, or "" for PublicHost; nil means PublicHost for all. fault.Unavailable
 	// when that is not known: an address on the wrong machine could be that of another sandbox.
 	Host func(ctx context.Context, nodeName string) (string, error)
-	// Trace returns the trace of a request, as in the W3C header traceparent, which the records that it changes carry on; nil: none.
-	Trace func(ctx context.Context) string
+	// Origin returns the request that a context belongs to, which the records that it changes carry on; nil: none.
+	Origin func(ctx context.Context) sandbox.Origin
 	// Vault seals the credentials that creates bring; nil: they are refused.
 	Vault Vault
 	// Live looks at what engines have; nil when this server cannot.
@@ -94,15 +94,15 @@ func New(cfg Config, deps Deps) *UseCases {
 	if deps.Host == nil {
 		deps.Host = func(context.Context, string) (string, error) { return "", nil }
 	}
-	if deps.Trace == nil {
-		deps.Trace = func(context.Context) string { return "" }
+	if deps.Origin == nil {
+		deps.Origin = func(context.Context) sandbox.Origin { return sandbox.Origin{} }
 	}
 	return &UseCases{cfg: cfg, deps: deps}
 }
 
-// traced returns the context of a change of what is desired: the work for it belongs to the trace of the request.
+// traced returns the context of a change of what is desired: the work for it belongs to the request.
 func (u *UseCases) traced(ctx context.Context) context.Context {
-	return sandbox.WithTrace(ctx, u.deps.Trace(ctx))
+	return sandbox.WithOrigin(ctx, u.deps.Origin(ctx))
 }
 
 // Ref names a sandbox for a tenant.

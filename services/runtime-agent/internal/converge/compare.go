@@ -169,6 +169,7 @@ func (k *Comparer) superseded(ctx context.Context, r *sandbox.Record, in executo
 	if !past {
 		return nil // placed after the store was read, or ahead of its record
 	}
+	ctx = sandbox.WithOrigin(ctx, r.Intent.Origin)
 	if ok, err := k.c.deps.Recovery.Settled(ctx); err != nil || !ok {
 		return err
 	}

@@ -107,6 +107,8 @@ type Outcome struct {
 	Again time.Duration
 	// Done means that nothing is left to do until the record or the engine changes.
 	Done bool
+	// For is the request that the step worked for, as the record names it; empty if the record could not be read.
+	For sandbox.Origin
 }
 
 // Pauses between steps.
@@ -188,10 +190,12 @@ func (c *Converger) Step(ctx context.Context, now time.Time, id sandbox.ID) (Out
 		c.forget(id)
 		return done, nil
 	}
+	ctx = sandbox.WithOrigin(ctx, r.Intent.Origin)
 	out, err := c.step(ctx, now, &r)
 	if sandbox.IsStale(err) || sandbox.IsStopping(err) {
-		return c.overtaken(ctx, id, r.Version)
+		out, err = c.overtaken(ctx, id, r.Version)
 	}
+	out.For = r.Intent.Origin
 	return out, err
 }
 
@@ -276,6 +280,7 @@ func (c *Converger) report(ctx context.Context, r *sandbox.Record, rep sandbox.R
 	if err != nil {
 		return again, err
 	}
+	c.cfg.Log.DebugContext(work, "sandbox reported", "sandbox", r.ID, "state", rep.State, "reason", rep.Reason, "epoch", r.Placement.Epoch)
 	c.forget(r.ID)
 	if next.NeedsWork() {
 		return again, nil

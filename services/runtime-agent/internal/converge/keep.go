@@ -163,6 +163,7 @@ func (c *Converger) remove(ctx context.Context, r *sandbox.Record) (out Outcome,
 	if err != nil {
 		return again, fmt.Errorf("cleaned %s: %w", r.ID, err)
 	}
+	c.cfg.Log.DebugContext(ctx, "sandbox removed", "sandbox", r.ID, "epoch", r.Placement.Epoch)
 	c.deps.Cleaned(r.ID)
 	return done, nil
 }

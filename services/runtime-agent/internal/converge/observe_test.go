@@ -62,6 +62,79 @@ func (w *witness) want(t *testing.T, what string, want ...string) {
 	w.told = nil
 }
 
+// belonging is a log that fails if a line about a sandbox is not written as a part of the request that the work is for.
+type belonging struct {
+	t     *testing.T
+	want  sandbox.Origin
+	lines []string
+}
+
+func (b *belonging) Enabled(context.Context, slog.Level) bool { return true }
+func (b *belonging) WithAttrs([]slog.Attr) slog.Handler       { return b }
+func (b *belonging) WithGroup(string) slog.Handler            { return b }
+func (b *belonging) Handle(ctx context.Context, line slog.Record) error {
+	b.lines = append(b.lines, line.Message)
+	if got := sandbox.OriginOf(ctx); got != b.want {
+		b.t.Errorf("the line %q belongs to %+v, want %+v", line.Message, got, b.want)
+	}
+	return nil
+}
+
+func TestLinesBelongToTheRequest(t *testing.T) {
+	t.Parallel()
+	r := emptyRig(t)
+	n, err := r.store.Nodes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &belonging{t: t, want: sandbox.Origin{Trace: "trace", Request: "create"}}
+	r.conv = converge.New(converge.Config{Node: "n", Session: n[0].Session, RetainFailed: time.Hour, ReadyTimeout: 10 * time.Second,
+		Token: func(sandbox.ID, uint64) string { return "" }, Log: slog.New(log)}, converge.Deps{Store: r.store, Executor: r.engine})
+	step := func() converge.Outcome {
+		t.Helper()
+		out, err := r.conv.Step(t.Context(), r.now, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out.For != log.want {
+			t.Errorf("the step worked for %+v, want %+v", out.For, log.want)
+		}
+		return out
+	}
+	steps := func() {
+		t.Helper()
+		for range 100 {
+			if step().Done {
+				return
+			}
+			r.now = r.now.Add(time.Second)
+		}
+		t.Error("the work has no end")
+	}
+	_, err = r.store.Insert(sandbox.WithOrigin(t.Context(), log.want), sandbox.New{ID: id, Spec: sandbox.Spec{Image: "image", Entrypoint: []string{"run"}}})
+	if err == nil {
+		_, err = r.store.Place(t.Context(), sandbox.PlaceRequest{ID: id, Ports: []int{44772}, Candidates: []sandbox.Candidate{{Node: "n", PortMin: 40000, PortMax: 40050}}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps()
+	log.want.Request = "pause"
+	if _, err := r.store.SetDesired(sandbox.WithOrigin(t.Context(), log.want), id, sandbox.DesiredPaused, 1); err != nil {
+		t.Fatal(err)
+	}
+	r.engine.FailNext(fakeexec.Pause, fault.New(fault.Internal, "no"))
+	steps()
+	log.want.Request = "delete"
+	if _, err := r.store.SetGone(sandbox.WithOrigin(t.Context(), log.want), id, sandbox.ReasonDeleted); err != nil {
+		t.Fatal(err)
+	}
+	steps()
+	if want := []string{"sandbox reported", "pause failed", "sandbox reported", "sandbox removed"}; !slices.Equal(log.lines, want) {
+		t.Errorf("the log says %q, want %q", log.lines, want)
+	}
+}
+
 func TestTheWorkIsObserved(t *testing.T) {
 	t.Parallel()
 	r, w := newRig(t), &witness{}
@@ -74,7 +147,7 @@ func TestTheWorkIsObserved(t *testing.T) {
 		Token: func(sandbox.ID, uint64) string { return "" }, Log: slog.New(slog.DiscardHandler)},
 		converge.Deps{Store: r.store, Executor: r.engine, Observe: w, Work: w.work, Pulled: func() { pulled++ }})
 	const traced, other = sandbox.ID("traced"), sandbox.ID("other")
-	ctx := sandbox.WithTrace(t.Context(), "trace")
+	ctx := sandbox.WithOrigin(t.Context(), sandbox.Origin{Trace: "trace", Request: "request"})
 	create := func(id sandbox.ID, image string, entrypoint ...string) {
 		t.Helper()
 		_, err := r.store.Insert(ctx, sandbox.New{ID: id, Spec: sandbox.Spec{Image: image, Entrypoint: entrypoint}})

@@ -293,7 +293,7 @@ func (w *Worker) run(ctx context.Context, id sandbox.ID) {
 		out, err := w.step.Step(ctx, time.Now(), id)
 		pause := out.Again
 		if err != nil {
-			out.Done, pause = false, w.failed(ctx, id, err)
+			out.Done, pause = false, w.failed(sandbox.WithOrigin(ctx, out.For), id, err)
 		} else {
 			w.succeeded(ctx, id)
 		}

@@ -3,7 +3,9 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -313,6 +315,45 @@ func TestAStoreThatIsAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+// origins is a log of which request each line belongs to.
+type origins struct {
+	slog.Handler
+	mu  *sync.Mutex
+	all *[]string
+}
+
+func (o origins) Handle(ctx context.Context, line slog.Record) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	*o.all = append(*o.all, line.Message+" of "+sandbox.OriginOf(ctx).Request)
+	return nil
+}
+
+func TestAFailedStepBelongsToItsRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var told []string
+		s, w := &steps{count: map[sandbox.ID]int{}, running: map[sandbox.ID]bool{}, do: func(_ sandbox.ID, n int) (converge.Outcome, error) {
+			if n == 1 {
+				return converge.Outcome{For: sandbox.Origin{Request: "request-1"}}, errors.New("refused")
+			}
+			return converge.Outcome{Done: true}, nil
+		}}, &work{}
+		x := worker.New("n", s, w, w, &w.news, slog.New(origins{slog.NewTextHandler(io.Discard, nil), &mu, &told}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var over sync.WaitGroup
+		over.Go(func() { _ = x.Run(ctx) })
+		x.Enqueue("a")
+		time.Sleep(10 * time.Second)
+		cancel()
+		over.Wait()
+		if want := []string{"step failed; trying again of request-1"}; !slices.Equal(told, want) || s.of("a") != 2 {
+			t.Errorf("%d steps, the log says %q, want %q", s.of("a"), told, want)
+		}
+	})
 }
 
 func TestTheQueueIsTold(t *testing.T) {

@@ -246,6 +246,7 @@ func (g *GiverUp) giveUp(ctx context.Context, name string, until time.Time, left
 		switch {
 		case err == nil:
 			given++
+			g.log.DebugContext(sandbox.WithOrigin(ctx, r.Intent.Origin), "sandbox given up with its node", "sandbox", r.ID, "node", name, "epoch", r.Placement.Epoch)
 			g.metrics.Repaired(KindNodeLost)
 		case sandbox.IsStale(err), fault.Is(err, fault.NotFound):
 			// The agent is back, or another scheduler was faster.

@@ -260,6 +260,7 @@ func (r *round) stopped(ctx context.Context) bool {
 
 // place makes one attempt for one sandbox and notes its outcome. The first attempt is traced, and the one that ends the search.
 func (r *round) place(ctx context.Context, rec *sandbox.Record) {
+	ctx = sandbox.WithOrigin(ctx, rec.Intent.Origin)
 	again := r.waiting[rec.ID]
 	end := func(error) {}
 	traced := ctx
@@ -352,6 +353,7 @@ func (r *round) reserve(ctx context.Context, rec *sandbox.Record) error {
 		placed, err := r.Store.Place(r.Recovery.Guard(ctx), sandbox.PlaceRequest{ID: rec.ID, Candidates: candidates, Ports: r.cfg.Ports, Reserve: want, Seen: rec})
 		if err == nil {
 			r.fleet.took(placed.Placement.Node, want)
+			r.Log.DebugContext(ctx, "sandbox placed", "sandbox", rec.ID, "node", placed.Placement.Node, "epoch", placed.Placement.Epoch)
 			return nil
 		}
 		if fault.CodeOf(err) != sandbox.ReasonNoCapacity {

@@ -74,7 +74,7 @@ func (o *told) Queue(depth int, oldest time.Time) { o.depth, o.oldest = depth, o
 func (o *told) begin(ctx context.Context, parent, name string) (context.Context, func(error)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.spans = append(o.spans, name+" of "+parent)
+	o.spans = append(o.spans, name+" of "+parent+" for "+sandbox.OriginOf(ctx).Request)
 	return ctx, func(error) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -101,7 +101,7 @@ func (r *rig) insert(id sandbox.ID, requests sandbox.Resources) {
 func (r *rig) insertSpec(id sandbox.ID, spec sandbox.Spec) {
 	r.t.Helper()
 	spec.Entrypoint = []string{"e"}
-	if _, err := r.store.Insert(sandbox.WithTrace(r.t.Context(), "trace-"+string(id)), sandbox.New{ID: id, Spec: spec}); err != nil {
+	if _, err := r.store.Insert(sandbox.WithOrigin(r.t.Context(), sandbox.Origin{Trace: "trace-" + string(id), Request: "request-" + string(id)}), sandbox.New{ID: id, Spec: spec}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -249,8 +249,8 @@ func TestMetricsAndTraces(t *testing.T) {
 	if r.told.depth != 0 || !r.told.oldest.IsZero() {
 		t.Errorf("an empty queue is told as %d since %v", r.told.depth, r.told.oldest)
 	}
-	const name = "scheduler place of trace-"
-	if diff := cmp.Diff([]string{name + "placed", name + "waits", name + "fails", name + "fails"}, r.told.spans); diff != "" || r.told.ended != len(r.told.spans) {
+	name := func(id string) string { return "scheduler place of trace-" + id + " for request-" + id }
+	if diff := cmp.Diff([]string{name("placed"), name("waits"), name("fails"), name("fails")}, r.told.spans); diff != "" || r.told.ended != len(r.told.spans) {
 		t.Errorf("%d ended, spans (-want +got):\n%s", r.told.ended, diff)
 	}
 	want := map[string]int{placement.OutcomePlaced: 1, placement.OutcomeWaits: 6, placement.OutcomeFailed: 1}

@@ -72,6 +72,7 @@ func (r *Reconciler) Step(ctx context.Context) (time.Time, error) {
 }
 
 func (r *Reconciler) repair(ctx context.Context, rec *sandbox.Record) error {
+	ctx = sandbox.WithOrigin(ctx, rec.Intent.Origin) // what is done here is the rest of the work for that request
 	var err error
 	kind := ""
 	switch {
