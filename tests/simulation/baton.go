@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -18,7 +19,9 @@ type world struct {
 	rng   *rand.Rand
 	start time.Time
 	// now is the true time. The store's clock may be off by storeSkew.
-	now        time.Time
+	now time.Time
+	// elapsed is now since start. Threads wait by it, since each step looks at all of them.
+	elapsed    time.Duration
 	storeSkew  time.Duration
 	clockSteps bool
 	// store is the way of everybody to the store; each process has one of its own besides.
@@ -53,8 +56,9 @@ type process struct {
 	crashed bool
 	// began is when it was started.
 	began time.Time
-	// stoppedUntil keeps the threads from running, as SIGSTOP does.
+	// stoppedUntil keeps the threads from running, as SIGSTOP does; heldUntil is the same since the start of the world.
 	stoppedUntil time.Time
+	heldUntil    time.Duration
 	// restart starts the process again after a crash; nil for those that do not come back.
 	restart func()
 	// link belongs to the machine and outlives the process; nil for those that do not use the store.
@@ -72,8 +76,8 @@ type thread struct {
 	w    *world
 	proc *process
 	name string
-	// wakeAt and hint are what the thread waits for; a zero wakeAt means that it can run.
-	wakeAt time.Time
+	// wakeAt, since the start of the world, and hint are what the thread waits for.
+	wakeAt time.Duration
 	hint   <-chan struct{}
 	// local says that the hint comes from within the machine, where none is lost.
 	local bool
@@ -173,20 +177,20 @@ func (t *thread) mayCrash() {
 
 // sleep waits for a time, or for a hint of the store if one is given.
 func (t *thread) sleep(d time.Duration, hint <-chan struct{}) {
-	t.wakeAt, t.hint, t.local = t.w.now.Add(max(d, time.Microsecond)), hint, false
+	t.wakeAt, t.hint, t.local = t.w.elapsed+max(d, time.Microsecond), hint, false
 	t.yield()
 }
 
 // rest waits for a time or for a hint from within the machine.
 func (t *thread) rest(d time.Duration, hint <-chan struct{}) {
-	t.wakeAt, t.hint, t.local = t.w.now.Add(max(d, time.Microsecond)), hint, true
+	t.wakeAt, t.hint, t.local = t.w.elapsed+max(d, time.Microsecond), hint, true
 	t.yield()
 }
 
 // step lets one thread run to its next yield. It returns false when no thread is left.
 func (w *world) step() bool {
 	ready := w.ready[:0]
-	var soonest time.Time
+	soonest := time.Duration(math.MaxInt64)
 	alive := w.threads[:0]
 	for _, t := range w.threads {
 		if t.over {
@@ -197,25 +201,19 @@ func (w *world) step() bool {
 			ready = append(ready, t)
 			continue
 		}
-		at := t.wakeAt
-		if t.proc.stoppedUntil.After(at) {
-			at = t.proc.stoppedUntil
-		}
-		if soonest.IsZero() || at.Before(soonest) {
-			soonest = at
-		}
+		soonest = min(soonest, max(t.wakeAt, t.proc.heldUntil))
 	}
 	w.threads, w.ready = alive, ready
 	if len(alive) == 0 {
 		return false
 	}
 	if len(ready) == 0 {
-		w.now = soonest
+		w.pass(soonest - w.elapsed)
 		return true
 	}
 	t := ready[w.rng.IntN(len(ready))]
-	t.wakeAt, t.hint = time.Time{}, nil
-	w.now = w.now.Add(time.Duration(w.rng.IntN(2000)) * time.Microsecond)
+	t.wakeAt, t.hint = 0, nil
+	w.pass(time.Duration(w.rng.IntN(2000)) * time.Microsecond)
 	w.steps++
 	w.current = t
 	_, more := t.resume()
@@ -227,19 +225,24 @@ func (w *world) canRun(t *thread) bool {
 	if t.proc.crashed {
 		return true // to unwind
 	}
-	if w.now.Before(t.proc.stoppedUntil) {
+	if w.elapsed < t.proc.heldUntil {
 		return false
 	}
-	if !w.now.Before(t.wakeAt) {
+	if w.elapsed >= t.wakeAt {
 		return true
 	}
-	select {
-	case <-t.hint:
-		// A process that is cut off does not hear the store.
-		return t.local || w.rng.Float64() >= w.lossy && w.reaches(t.proc)
-	default:
+	if len(t.hint) == 0 {
 		return false
 	}
+	<-t.hint
+	// A process that is cut off does not hear the store.
+	return t.local || w.rng.Float64() >= w.lossy && w.reaches(t.proc)
+}
+
+// pass lets time go by.
+func (w *world) pass(d time.Duration) {
+	w.elapsed += d
+	w.now = w.start.Add(w.elapsed)
 }
 
 // crash ends a process now and starts it again after a while.
