@@ -51,15 +51,24 @@ func (c *client) ask(t *thread, request func(*apiProcess) func()) bool {
 	for a.proc.crashed { // connection refused
 		t.sleep(100*time.Millisecond, nil)
 	}
-	do, over := request(a), false
+	do, over, answered := request(a), false, make(chan struct{}, 1)
 	proc := a.proc
-	c.p.spawn(proc, c.name, func(*thread) { do(); over = true })
-	for !over && !proc.crashed {
-		t.sleep(20*time.Millisecond, nil)
-		if c.p.oneIn(400) {
+	c.p.spawn(proc, c.name, func(*thread) {
+		do()
+		over = true
+		answered <- struct{}{}
+	})
+	// One in twelve does not wait for long.
+	patience := c.p.now.Add(time.Hour)
+	if c.p.oneIn(12) {
+		patience = c.p.now.Add(c.p.between(0, 4*time.Second))
+	}
+	for !over && !proc.crashed { // that the connection ends with the process is noticed a little later
+		if !c.p.now.Before(patience) {
 			c.p.say(c.name, "goes away")
 			return false
 		}
+		t.rest(200*time.Millisecond, answered)
 	}
 	return over
 }
