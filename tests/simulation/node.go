@@ -37,7 +37,7 @@ type simNode struct {
 func (p *plane) addNode(i int) {
 	real := fakeexec.New(fmt.Sprintf("engine-%d", i), func() time.Time { return p.now })
 	n := &simNode{name: fmt.Sprintf("node-%d", i), real: real, engine: real, link: &link{}, happened: make(chan struct{}, 1), memory: memory{notes: map[sandbox.ID]agent.Note{}},
-		capacity: sandbox.Resources{CPU: int64(3000 + 1000*p.rng.IntN(4)), Memory: 1 << 30}, most: 4 + p.rng.IntN(5)}
+		capacity: sandbox.Resources{CPU: int64(1000 + 1000*p.rng.IntN(5)), Memory: 1 << 30}, most: 2 + p.rng.IntN(6)}
 	if p.variant.Engine != nil {
 		n.engine = p.variant.Engine(real)
 	}
@@ -152,7 +152,7 @@ func (a *agentLoops) read(t *thread) {
 				}
 			}
 		}
-		t.sleep(time.Second, hint)
+		t.sleep(3*time.Second, hint)
 	}
 }
 

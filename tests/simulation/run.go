@@ -25,8 +25,8 @@ type Result struct {
 
 // Bounds of a run.
 const (
-	// creates is how many creates each client begins with.
-	creates = 4
+	// mostCreates and mostChanges bound what each client does.
+	mostCreates, mostChanges = 4, 12
 	// maxQuiet bounds the simulated time after the last fault in which everything must have ended.
 	maxQuiet = 30 * time.Minute
 	maxSteps = 400_000
@@ -37,12 +37,13 @@ const (
 // Run simulates one schedule.
 func Run(seed uint64, v Variant) Result {
 	p := newPlane(seed, v)
-	clients := make([]*client, 2+p.rng.IntN(2))
+	// Few clients make short runs, of which there can be more.
+	clients := make([]*client, pick(p.world, []int{1, 1, 2, 3}))
 	working := len(clients) + 1
 	for i := range clients {
 		clients[i] = &client{p: p, name: fmt.Sprintf("client-%d", i)}
 		p.spawn(&process{name: clients[i].name}, "operate", func(t *thread) {
-			clients[i].operate(t, creates, 6+p.rng.IntN(10))
+			clients[i].operate(t, 1+p.rng.IntN(mostCreates), 2+p.rng.IntN(mostChanges-1))
 			working--
 		})
 	}

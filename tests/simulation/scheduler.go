@@ -50,7 +50,7 @@ func (p *plane) loop(proc *process, name string, topic sandbox.Topic, step func(
 		}
 		for {
 			wake, err := step(background())
-			pause := time.Second
+			pause := 3 * time.Second
 			if err == nil && !wake.IsZero() {
 				pause = min(pause, wake.Sub(p.storeNow()))
 			}
