@@ -15,6 +15,8 @@ type rollback struct {
 	// at is when the store went back, and by how far; 0: it did not.
 	at time.Time
 	by time.Duration
+	// incarnation is that of the state that the store went back to.
+	incarnation time.Time
 	// changed are the records that the store had in another state, or not at all, before it was taken back. Not rebuilt of them are idempotency
 	// keys, credentials, records without a node, what a client was told of the end of one, and leases of ports that have been given out anew.
 	changed map[sandbox.ID]bool
@@ -53,6 +55,11 @@ func (c *checker) rollingBack(by time.Duration) {
 
 // rolledBack forgets what records were after the state that the store has gone back to.
 func (c *checker) rolledBack() {
+	now, err := c.p.real.Recovery(background())
+	if err != nil {
+		c.p.fail("read the mark of the store: %v", err)
+	}
+	c.back.incarnation = now.Mark.Incarnation
 	for _, id := range c.ids() {
 		r, err := c.p.real.Get(background(), id)
 		if err != nil {
@@ -60,7 +67,8 @@ func (c *checker) rolledBack() {
 		}
 		c.back.changed[id] = r.Version != c.last[id].Version
 		c.last[id] = r
-		if err == nil && !c.noted(&r) {
+		if err == nil {
+			r.Intent.ExpiresAt = c.noted(&r)
 			c.promise(&r)
 		}
 	}
@@ -82,15 +90,17 @@ func (c *checker) mayBeTwice(ref executor.Ref, one, other string) bool {
 	return forgotten && (first == one || first == other) && c.p.now.Sub(c.back.at) < twiceWithin
 }
 
-// noted reports whether a node has noted a later deadline than the store has after it went back. Then that one still holds.
-func (c *checker) noted(r *sandbox.Record) bool {
+// noted returns the latest deadline of a sandbox that anybody has noted: the store that went back, or a node that has the sandbox. A renewal
+// that no node had noted yet is lost with the store's state.
+func (c *checker) noted(r *sandbox.Record) time.Time {
+	at := r.Intent.ExpiresAt
 	for _, n := range c.p.live() {
 		note, ok := n.memory.notes[r.ID]
-		if ok && note.Intent.ExpiresAt.After(r.Intent.ExpiresAt) && c.has(n, executor.Ref{ID: r.ID, Epoch: note.Epoch}) && note.Version > 0 {
-			return true
+		if ok && note.Intent.ExpiresAt.After(at) && c.has(n, executor.Ref{ID: r.ID, Epoch: note.Epoch}) && note.Version > 0 {
+			at = note.Intent.ExpiresAt
 		}
 	}
-	return false
+	return at
 }
 
 // unreported reports whether a node has not told a store that went back what it has. A store does not wait for one that is away.
@@ -99,11 +109,17 @@ func (c *checker) unreported(name string) bool {
 	return err == nil && r.Awaits(name)
 }
 
+// unnoticed reports whether nobody can have seen yet that the store went back: more has been written since than was lost.
+func (c *checker) unnoticed() bool {
+	r, err := c.p.real.Recovery(background())
+	return err == nil && r.Mark.Incarnation.Equal(c.back.incarnation) && c.p.now.Sub(c.back.at) < twiceWithin
+}
+
 // renewalLost reports whether a renewal that the store has lost cannot have come back: the node has not told what it has, or has nothing left of
-// the sandbox.
+// the sandbox, or nobody has noticed.
 func (c *checker) renewalLost(r *sandbox.Record) bool {
 	n := c.p.node(r.Placement.Node)
-	return c.back.changed[r.ID] && (n == nil || c.unreported(n.name) || !c.has(n, executor.Ref{ID: r.ID, Epoch: r.Placement.Epoch}))
+	return c.back.changed[r.ID] && (n == nil || c.unnoticed() || c.unreported(n.name) || !c.has(n, executor.Ref{ID: r.ID, Epoch: r.Placement.Epoch}))
 }
 
 // sighted notes what a record is after a node has told of its container: it may be one that the store had lost, or be brought forward by any
