@@ -68,8 +68,7 @@ func (c *checker) rolledBack() {
 		c.back.changed[id] = r.Version != c.last[id].Version
 		c.last[id] = r
 		if err == nil {
-			r.Intent.ExpiresAt = c.noted(&r)
-			c.promise(&r)
+			c.promiseLess(&r)
 		}
 	}
 	maps.DeleteFunc(c.back.forgotten, func(ref executor.Ref, node string) bool {
@@ -88,6 +87,17 @@ func (c *checker) rolledBack() {
 func (c *checker) mayBeTwice(ref executor.Ref, one, other string) bool {
 	first, forgotten := c.back.forgotten[ref]
 	return forgotten && (first == one || first == other) && c.p.now.Sub(c.back.at) < twiceWithin
+}
+
+// promiseLess notes what is left of a promise: what the store has, or more if a node has noted more, but not more than there was.
+func (c *checker) promiseLess(r *sandbox.Record) {
+	before := c.promised[r.ID]
+	c.promise(r)
+	least := c.promised[r.ID]
+	noted := *r
+	noted.Intent.ExpiresAt = c.noted(r)
+	c.promise(&noted)
+	c.promised[r.ID] = latest(least, earliest(before, c.promised[r.ID]))
 }
 
 // noted returns the latest deadline of a sandbox that anybody has noted: the store that went back, or a node that has the sandbox. A renewal
