@@ -43,6 +43,8 @@ const (
 	DifferenceSuperseded = "superseded"
 	// DifferenceOlder: a container without a record that is older than the store; it is left alone.
 	DifferenceOlder = "older"
+	// DifferenceUnread: a sandbox whose record cannot be read because a newer version of this program wrote it; it is left alone.
+	DifferenceUnread = "unread"
 )
 
 // Other is the label of a word that is in no list above.
@@ -51,7 +53,7 @@ const Other = "other"
 var (
 	stages      = []string{StageQueue, StagePull, StageCreate, StageStart, StageReady, StageReport, Other}
 	turns       = []string{TurnMake, TurnKill, TurnRemove, Other}
-	differences = []string{DifferenceBehind, DifferenceStranger, DifferenceSuperseded, DifferenceOlder, Other}
+	differences = []string{DifferenceBehind, DifferenceStranger, DifferenceSuperseded, DifferenceOlder, DifferenceUnread, Other}
 	phases      = []executor.Phase{executor.Created, executor.Running, executor.Paused, executor.Exited, executor.Removing}
 )
 

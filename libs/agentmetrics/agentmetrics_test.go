@@ -61,6 +61,7 @@ opensandbox_agent_comparison_differences_total{kind="older"} 0
 opensandbox_agent_comparison_differences_total{kind="other"} 1
 opensandbox_agent_comparison_differences_total{kind="stranger"} 1
 opensandbox_agent_comparison_differences_total{kind="superseded"} 0
+opensandbox_agent_comparison_differences_total{kind="unread"} 0
 # HELP opensandbox_agent_containers Containers of this agent at the last comparison, by phase.
 # TYPE opensandbox_agent_containers gauge
 opensandbox_agent_containers{phase="created"} 0

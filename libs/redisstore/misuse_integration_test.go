@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -208,6 +209,10 @@ func TestNewerRecord(t *testing.T) {
 		if err := call(); fault.CodeOf(err) != CodeNewerRecord {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	on, err := s.OnNode(ctx, "n")
+	if unread, ok := sandbox.UnreadOf(err); !ok || !slices.Equal(unread, []sandbox.ID{"new"}) || len(on) != 1 || on[0].ID != "old" {
+		t.Errorf("on the node: %+v beside %v", on, err)
 	}
 	clock.Advance(24 * 366 * time.Hour)
 	due, err := s.ExpireDue(ctx, clock.Now(), 10)

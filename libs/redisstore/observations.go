@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"strconv"
@@ -64,12 +63,18 @@ func (s *Store) OnNode(ctx context.Context, node string) ([]sandbox.Record, erro
 		return nil, s.failed("on node", err)
 	}
 	var out []sandbox.Record
+	var unread *sandbox.Unread
 	for len(ids) > 0 {
 		n := min(onNodeBatch, len(ids))
 		recs, unknown, err := s.loadAll(ctx, asIDs(ids[:n]))
-		if err = cmp.Or(err, unknown); err != nil {
-			// Whoever compares a node with its records needs all of them.
+		if err != nil {
 			return nil, s.failed("on node", err)
+		}
+		switch {
+		case unread == nil:
+			unread = unknown
+		case unknown != nil:
+			unread.IDs = append(unread.IDs, unknown.IDs...)
 		}
 		for _, r := range recs {
 			if r != nil && r.Placed() && r.Placement.Node == node {
@@ -77,6 +82,9 @@ func (s *Store) OnNode(ctx context.Context, node string) ([]sandbox.Record, erro
 			}
 		}
 		ids = ids[n:]
+	}
+	if unread != nil {
+		return out, unread // whoever needs all of them must know
 	}
 	return out, nil
 }

@@ -32,14 +32,14 @@ func (s *Store) Get(ctx context.Context, id sandbox.ID) (sandbox.Record, error) 
 func (s *Store) load(ctx context.Context, ids []sandbox.ID) ([]*sandbox.Record, error) {
 	out, unknown, err := s.loadAll(ctx, ids)
 	if unknown != nil && !s.newer.Swap(true) {
-		s.log.ErrorContext(ctx, "records of another version of this program are passed over until it is the same everywhere", "error", unknown,
-			"sandbox", fault.SubjectOf(unknown))
+		s.log.ErrorContext(ctx, "records of another version of this program are passed over until it is the same everywhere", "error", unknown.Because,
+			"sandbox", unknown.IDs[0])
 	}
 	return out, err
 }
 
-// loadAll reads records; one that does not exist is nil. unknown is the error of the first that another version wrote, which is nil too.
-func (s *Store) loadAll(ctx context.Context, ids []sandbox.ID) (out []*sandbox.Record, unknown, err error) {
+// loadAll reads records; one that does not exist is nil. unknown says which of them another version wrote, which are nil too.
+func (s *Store) loadAll(ctx context.Context, ids []sandbox.ID) (out []*sandbox.Record, unknown *sandbox.Unread, err error) {
 	if len(ids) == 0 {
 		return nil, nil, nil
 	}
@@ -58,7 +58,10 @@ func (s *Store) loadAll(ctx context.Context, ids []sandbox.ID) (out []*sandbox.R
 		case err == nil:
 			out[i] = r
 		case fault.CodeOf(err) == CodeNewerRecord:
-			unknown = cmp.Or(unknown, err)
+			if unknown == nil {
+				unknown = &sandbox.Unread{Because: err}
+			}
+			unknown.IDs = append(unknown.IDs, ids[i])
 		case !fault.Is(err, fault.NotFound):
 			return nil, nil, err
 		}

@@ -23,7 +23,7 @@ const schema = "1"
 var fields = []string{"b", "x", "a", "v", "p", "z", "c"}
 
 // CodeNewerRecord is the wire code for a record that a newer version of this program wrote.
-const CodeNewerRecord = "STORE::NEWER_RECORD"
+const CodeNewerRecord = sandbox.CodeNewerRecord
 
 // decode reads the values of fields. It gives sandbox.ErrNotFound for a record that does not exist.
 func decode(id sandbox.ID, values []any) (*sandbox.Record, error) {

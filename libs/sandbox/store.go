@@ -206,7 +206,8 @@ type Task struct {
 type Observations interface {
 	// Work returns what up to max sandboxes on the node need work for, oldest change first.
 	Work(ctx context.Context, node string, max int) ([]Task, error)
-	// OnNode returns all records that are placed on the node and not released.
+	// OnNode returns all records that are placed on the node and not released. Those that it can read come with an Unread error if there are
+	// others: who must have all of them fails, and who compares leaves alone what belongs to the rest.
 	OnNode(ctx context.Context, node string) ([]Record, error)
 	// Report takes in what the agent saw.
 	Report(ctx context.Context, r Report) (Record, error)

@@ -25,14 +25,15 @@ type alertCase struct{ fires, silent series }
 const minutes = 30
 
 const (
-	late       = "opensandbox_scheduler_deadline_lateness_seconds_bucket"
-	placements = "opensandbox_scheduler_placements_total"
-	requests   = "opensandbox_http_request_duration_seconds_count"
-	forwarded  = "opensandbox_router_requests_total"
-	resolved   = "opensandbox_router_resolutions_total"
-	stored     = "opensandbox_store_operation_duration_seconds_count"
-	storedIn   = "opensandbox_store_operation_duration_seconds_bucket"
-	engine     = "opensandbox_agent_engine_call_duration_seconds_count"
+	late        = "opensandbox_scheduler_deadline_lateness_seconds_bucket"
+	placements  = "opensandbox_scheduler_placements_total"
+	requests    = "opensandbox_http_request_duration_seconds_count"
+	forwarded   = "opensandbox_router_requests_total"
+	resolved    = "opensandbox_router_resolutions_total"
+	stored      = "opensandbox_store_operation_duration_seconds_count"
+	storedIn    = "opensandbox_store_operation_duration_seconds_bucket"
+	differences = "opensandbox_agent_comparison_differences_total"
+	engine      = "opensandbox_agent_engine_call_duration_seconds_count"
 )
 
 // alertCases has a case for every rule.
@@ -114,6 +115,10 @@ func alertCases() map[string]alertCase {
 		"OpenSandboxEngineOverloaded": {
 			series{`opensandbox_agent_gate_waiting{instance="a",turn="make"}`: "30x30", `opensandbox_agent_gate_waiting{instance="a",turn="remove"}`: "30x30"},
 			series{`opensandbox_agent_gate_waiting{instance="a",turn="make"}`: "30x30", `opensandbox_agent_gate_waiting{instance="b",turn="make"}`: "30x30"},
+		},
+		"OpenSandboxRecordsUnread": {
+			series{differences + `{instance="a",kind="unread"}`: "0+1x30"},
+			series{differences + `{instance="a",kind="unread"}`: "0x5 1x30", differences + `{instance="a",kind="behind"}`: "0+1x30"}, // for a moment
 		},
 		"OpenSandboxGarbage": {
 			series{`opensandbox_agent_garbage_removed_total{instance="a"}`: "0x10 1x30"},

@@ -20,6 +20,8 @@ type Comparer struct {
 	// seen holds the containers without a record since their first sighting; told those whose sighting was logged.
 	seen map[executor.Ref]time.Time
 	told map[executor.Ref]bool
+	// unread are the sandboxes whose record could not be read in this comparison, and unreadBefore those of the one before, which are known.
+	unread, unreadBefore map[sandbox.ID]bool
 }
 
 // NewComparer returns a Comparer for what c drives.
@@ -43,8 +45,13 @@ func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("list the engine: %w", err)
 	}
+	k.unread, k.unreadBefore = map[sandbox.ID]bool{}, k.unread
 	records, err := k.c.deps.Store.OnNode(ctx, k.c.cfg.Node)
-	if err != nil {
+	if unread, others := sandbox.UnreadOf(err); others {
+		for _, id := range unread {
+			k.leaveAlone(ctx, id)
+		}
+	} else if err != nil {
 		return nil, time.Time{}, err
 	}
 	incarnation, err := k.c.deps.Store.Incarnation(ctx)
@@ -66,7 +73,7 @@ func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID
 	}
 	strangers := map[executor.Ref]bool{}
 	for _, in := range instances {
-		if !placed[in.Ref] {
+		if !placed[in.Ref] && !k.unread[in.ID] {
 			strangers[in.Ref] = true
 		}
 	}
@@ -124,6 +131,9 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	switch {
 	case err == nil:
 		return time.Time{}, k.superseded(ctx, &r, in)
+	case sandbox.IsUnread(err):
+		k.leaveAlone(ctx, in.ID)
+		return time.Time{}, nil
 	case !fault.Is(err, fault.NotFound):
 		return time.Time{}, err
 	}
@@ -159,6 +169,18 @@ func (k *Comparer) stranger(ctx context.Context, now time.Time, in executor.Inst
 	}
 	k.c.deps.Observe.GarbageRemoved()
 	return time.Time{}, nil
+}
+
+// leaveAlone notes a sandbox whose record cannot be read: what the engine has of it, of whatever epoch, is not ours to judge. It is logged once.
+func (k *Comparer) leaveAlone(ctx context.Context, id sandbox.ID) {
+	if k.unread[id] {
+		return
+	}
+	k.unread[id] = true
+	k.c.deps.Observe.Difference(differenceUnread)
+	if !k.unreadBefore[id] {
+		k.c.cfg.Log.ErrorContext(ctx, "the record was written by a newer version of this program; what belongs to it is left as it is", "sandbox", id)
+	}
 }
 
 // superseded removes a container whose record says that it must not be: ended, released, placed anew or placed elsewhere. All of

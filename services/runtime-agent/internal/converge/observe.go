@@ -37,12 +37,13 @@ const (
 	differenceStranger   = "stranger"
 	differenceSuperseded = "superseded"
 	differenceOlder      = "older"
+	differenceUnread     = "unread"
 )
 
 // Words returns all words that an Observer is told, so that whoever counts them can be tested to know them.
 func Words() (stages, differences []string) {
 	return []string{stageQueue, stagePull, stageCreate, stageStart, stageReady, stageReport},
-		[]string{differenceBehind, differenceStranger, differenceSuperseded, differenceOlder}
+		[]string{differenceBehind, differenceStranger, differenceSuperseded, differenceOlder, differenceUnread}
 }
 
 // StartWork begins a span for a piece of work on a record whose trace is parent, and returns the function that ends it with the outcome.

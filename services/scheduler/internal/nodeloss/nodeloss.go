@@ -227,10 +227,11 @@ func (g *GiverUp) giveUp(ctx context.Context, name string, until time.Time, left
 		return false, nil
 	}
 	records, err := g.store.OnNode(ctx, name)
-	if err != nil {
+	_, others := sandbox.UnreadOf(err)
+	if err != nil && !others {
 		return false, err
 	}
-	given, errs := 0, []error(nil)
+	given, errs := 0, []error{err} // what cannot be read stays where it is, and so does the node
 	defer func() {
 		if given > 0 {
 			g.log.WarnContext(ctx, "a node is lost; its sandboxes are given up", "node", name, "count", given)
@@ -256,5 +257,5 @@ func (g *GiverUp) giveUp(ctx context.Context, name string, until time.Time, left
 			errs = append(errs, err)
 		}
 	}
-	return given == len(records), errors.Join(errs...)
+	return given == len(records) && !others, errors.Join(errs...)
 }
