@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"opensandbox/libs/agentrpc"
+	"opensandbox/libs/sandbox"
 )
 
 // ends starts one more process that must end by itself, and returns what it said.
@@ -62,9 +65,25 @@ func TestSplitMisuse(t *testing.T) {
 	s.forgedCalls(id)
 }
 
-// forgedCalls asks the agents' internal API without the secret.
+// forgedCalls asks the agents' internal API without the secret, and with another one.
 func (s *server) forgedCalls(id string) {
 	s.t.Helper()
+	store := s.openStore(s.t)
+	r, err := store.Get(s.t.Context(), sandbox.ID(id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for secret, want := range map[string]bool{s.split.secret: true, strings.Repeat("y", 32): false} {
+		agents, err := agentrpc.NewClient(store, secret)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		_, err = agents.Inspect(s.t.Context(), agentrpc.Ref{Node: r.Placement.Node, ID: r.ID, Epoch: r.Placement.Epoch})
+		agents.Close()
+		if (err == nil) != want {
+			s.t.Errorf("a call that is signed with a secret, the right one: %t: %v", want, err)
+		}
+	}
 	for _, e := range s.named("agent-0").env {
 		address, ok := strings.CutPrefix(e, "OPENSANDBOX_AGENT_LISTEN=")
 		if !ok {
