@@ -88,11 +88,23 @@ install_packages() {
 	progress "Installing $*" env "$quiet" apt-get install -y -q --no-install-recommends "$@"
 }
 
-# go_test ARGUMENT…: go test that also fails if no test ran (packages without test files, or a filter that matches nothing).
+# secret NAME VALUE: lists a secret of a test, so that the output of its suite is searched for it (libs/secrettest).
+secret() {
+	[ -z "${OPENSANDBOX_TEST_SECRETS:-}" ] || printf '%s\t%s\n' "$1" "$2" >>"$OPENSANDBOX_TEST_SECRETS"
+}
+
+# go_test ARGUMENT…: go test that also fails if no test ran (packages without test files, or a filter that matches nothing). Within a suite
+# whose output is searched for secrets, all that the tests can tell is kept for that.
 go_test() {
-	local log status=0
+	local log status=0 first=()
+	# go wants this one before all others.
+	if [ "$1" = -C ]; then
+		first=(-C "$2")
+		shift 2
+	fi
+	[ -z "${OPENSANDBOX_TEST_OUTPUT:-}" ] || first+=(-exec "'$ROOT/scripts/test-binary.sh'")
 	log=$(mktemp "${TMPDIR:-/tmp}/opensandbox.XXXXXX")
-	go test "$@" 2>&1 | tee "$log" || status=$?
+	go test ${first[@]+"${first[@]}"} "$@" 2>&1 | tee "$log" || status=$?
 	# Not grep -q: it ends at the first match, and pipefail would then see the writer before it fail.
 	if [ "$status" = 0 ] && ! grep '^ok ' "$log" | grep -v 'no tests to run' >/dev/null; then
 		warn "error: no test ran: go test $*"

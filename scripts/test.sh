@@ -2,6 +2,9 @@
 # Runs test suites, each with a budget that ends it, up to the first failure, and prints what each took. Without names: all of
 # them, set-up first. Exit code 0 means that every suite ran and passed. The last line is "N passed, N failed" and counts suites.
 #
+# All that a suite prints is also kept, until it is over, in a folder that nobody else can read, together with the passwords, keys and tokens
+# that its tests have used: a suite that shows one of them has failed (tests/cmd/find-secrets).
+#
 # usage: test.sh [SUITE…]
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -10,21 +13,59 @@ cd "$ROOT"
 
 # Budgets in minutes, for two cores and empty caches; together 60.
 SUITES='setup:10 lint:5 unit:8 simulate:4 integration:8 e2e:25'
+# Those whose tests use secrets: without a list of them, nothing would have been searched for.
+WITH_SECRETS='unit integration e2e'
 
+kept=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox.XXXXXX") # mode 0700
+shown=
+trap '[ -n "$shown" ] || rm -rf "$kept"' EXIT
 # A suite runs in a process group of its own, so that its end is the end of all that it started.
 running=
 trap '[ -z "$running" ] || kill -TERM "$running" 2>/dev/null; exit 130' INT TERM
 
-run_suite() {
-	local name=$1 budget=$2 start=$SECONDS status=0 verdict used
-	printf '\n=== %s (budget %d min)\n' "$name" "$budget"
-	timeout -k 10 "${budget}m" bash "scripts/suites/$name.sh" </dev/null &
+# printed_and_kept COMMAND…: runs it with what it prints going to a file as well.
+printed_and_kept() {
+	local status=0 reader
+	rm -f "$kept/pipe"
+	mkfifo "$kept/pipe"
+	# Ctrl-C is for the suite, which may have something to say about it.
+	tee -i "$OPENSANDBOX_TEST_OUTPUT/printed" <"$kept/pipe" &
+	reader=$!
+	"$@" >"$kept/pipe" 2>&1 </dev/null &
 	running=$!
 	wait "$running" || status=$?
 	running=
+	# What the suite has left running may keep the pipe open.
+	ended "$reader" || kill "$reader" 2>/dev/null || true
+	wait "$reader" 2>/dev/null || true
+	return "$status"
+}
+
+# searched NAME STATUS: looks for secrets in what the suite has written. One that failed may not have used any.
+searched() {
+	case " $WITH_SECRETS " in *" $1 "*) ;; *) [ -s "$OPENSANDBOX_TEST_SECRETS" ] || return 0 ;; esac
+	[ "$2" = 0 ] || [ -s "$OPENSANDBOX_TEST_SECRETS" ] || return 0
+	[ -x "$kept/find-secrets" ] || GOWORK=off go build -C tests -buildvcs=false -o "$kept/find-secrets" ./cmd/find-secrets || return 1
+	(cd "$kept/$1" && "$kept/find-secrets" "$OPENSANDBOX_TEST_SECRETS" output)
+}
+
+run_suite() {
+	local name=$1 budget=$2 start=$SECONDS status=0 verdict used
+	printf '\n=== %s (budget %d min)\n' "$name" "$budget"
+	export OPENSANDBOX_TEST_OUTPUT=$kept/$name/output OPENSANDBOX_TEST_SECRETS=$kept/$name/secrets
+	mkdir -p "$OPENSANDBOX_TEST_OUTPUT"
+	printed_and_kept timeout -k 10 "${budget}m" bash "scripts/suites/$name.sh" || status=$?
+	if searched "$name" "$status"; then
+		rm -rf "${kept:?}/$name"
+	else
+		shown=$name
+		warn "error: what $name has written shows secrets of its tests, or cannot be searched; it is left in $kept/$name"
+		[ "$status" != 0 ] || status=secrets
+	fi
 	used=$((SECONDS - start))
 	case "$status" in
 	0) verdict=passed passed=$((passed + 1)) ;;
+	secrets) verdict="FAILED (search for secrets)" failed=$((failed + 1)) ;;
 	124 | 137) verdict="FAILED (over its budget)" failed=$((failed + 1)) ;;
 	*) verdict="FAILED (exit code $status)" failed=$((failed + 1)) ;;
 	esac

@@ -34,16 +34,9 @@ func TestSuites(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tree := t.TempDir()
-			for _, script := range []string{"test.sh", "lib.sh"} {
-				content, err := os.ReadFile(filepath.Join("../../scripts", script))
-				if err != nil {
-					t.Fatal(err)
-				}
-				write(t, filepath.Join(tree, "scripts", script), string(content), 0o755)
-			}
+			tree := fakeTree(t)
 			for _, suite := range suites {
-				body := "echo " + suite + " >>ran\n"
+				body := "echo " + suite + " | tee -a ran\n" + usesSecret
 				if suite == tt.broken {
 					body += "exit 3\n"
 				}
@@ -61,6 +54,29 @@ func TestSuites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// usesSecret is what a suite does whose tests use a secret, and do not show it.
+const usesSecret = ". scripts/lib.sh\nsecret 'the password of nobody' 0123456789-abcdef\n"
+
+// fakeTree returns a folder with the scripts that run suites and what searches their output, and no suites.
+func fakeTree(t *testing.T) string {
+	t.Helper()
+	tree := t.TempDir()
+	write(t, filepath.Join(tree, "libs/go.mod"), "module opensandbox/libs\n\ngo 1.26.0\n", 0o644)
+	write(t, filepath.Join(tree, "tests/go.mod"),
+		"module opensandbox/tests\n\ngo 1.26.0\n\nrequire opensandbox/libs v0.0.0\n\nreplace opensandbox/libs => ../libs\n", 0o644)
+	for _, file := range []string{
+		"scripts/test.sh", "scripts/lib.sh", "scripts/test-binary.sh",
+		"libs/secrettest/secrettest.go", "libs/secrettest/search.go", "tests/cmd/find-secrets/main.go",
+	} {
+		content, err := os.ReadFile(filepath.Join("../..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(tree, file), string(content), 0o755)
+	}
+	return tree
 }
 
 // TestGoTestRefusesToPassEmpty: a suite in which nothing ran has shown nothing.
@@ -97,9 +113,11 @@ func TestGoTestRefusesToPassEmpty(t *testing.T) {
 			if tt.test != "" {
 				write(t, filepath.Join(tree, "a_test.go"), tt.test, 0o644)
 			}
-			text, err := command(t, tree, "-euo", "pipefail", "-c", ". "+lib+"; go_test -count=1 "+tt.args+"; echo reached")
-			if (err == nil) != tt.ok || strings.Contains(text, "reached") != tt.ok || !strings.Contains(text, tt.says) {
-				t.Errorf("error %v, want ok %t and %q in:\n%s", err, tt.ok, tt.says, text)
+			for _, kept := range []string{"", t.TempDir()} { // not within a suite, and within one
+				text, err := command(t, tree, "-euo", "pipefail", "-c", "export OPENSANDBOX_TEST_OUTPUT="+kept+"; . "+lib+"; go_test -count=1 "+tt.args+"; echo reached")
+				if (err == nil) != tt.ok || strings.Contains(text, "reached") != tt.ok || !strings.Contains(text, tt.says) {
+					t.Errorf("error %v, want ok %t and %q in:\n%s", err, tt.ok, tt.says, text)
+				}
 			}
 		})
 	}
