@@ -14,7 +14,7 @@ SETTINGS=$ROOT/tests/schemathesis
 SERVER=${OPENSANDBOX_TEST_SERVER_BIN:-$ROOT/bin/opensandbox-server}
 VENV=$CACHE/clients/schemathesis-$(python3 -c 'import platform; print(platform.python_version())')-$(digest "$SETTINGS/requirements.txt")
 IMAGE=opensandbox/busybox:dev
-KEY=key-of-the-test
+KEY=$(od -An -tx1 -N24 /dev/urandom | tr -d ' \n')
 
 install_schemathesis() {
 	rm -rf "$VENV"
@@ -26,6 +26,7 @@ install_schemathesis() {
 
 [ -f "$VENV/complete" ] || progress "Installing schemathesis" install_schemathesis
 [ "$CASES" != install ] || exit 0
+secret 'the API key that schemathesis uses' "$KEY"
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox.XXXXXX")
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -79,6 +80,7 @@ leave() {
 		status=1
 	fi
 	[ "$status" = 0 ] || grep -v 'no node has room' "$folder/log" | tail -n 20 >&2
+	[ -z "${OPENSANDBOX_TEST_OUTPUT:-}" ] || cp "$folder/log" "$OPENSANDBOX_TEST_OUTPUT/schemathesis-server.log"
 	rm -rf "$folder"
 	exit "$status"
 }

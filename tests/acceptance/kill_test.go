@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 // TestKillAndRestart kills the server with -9 at random moments of creates, deletes, pauses and renewals, starts it again, and looks at
@@ -165,14 +167,15 @@ func TestTwoServersOnOneEngine(t *testing.T) {
 func TestSecretsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	s := start(t, "[log]\nlevel = \"DEBUG\"\n")
-	id := s.create(m{"env": m{"SECRET": "value-of-a-secret"}})
-	_, header := s.endpoint(id, 44772)
+	// The environment of a sandbox is its own matter on the engine, and so no secret of the whole run.
+	const value = "value-of-a-secret"
+	id := s.create(m{"env": m{"SECRET": value}})
 	s.shell(id, "echo hi")
-	s.do("POST", "/v1/sandboxes", spec(m{"image": m{"uri": "x", "auth": m{"username": "u", "password": "value-of-a-password"}}}))
+	auth := m{"username": "u", "password": secrettest.New("the password of no registry")}
+	s.do("POST", "/v1/sandboxes", spec(m{"image": m{"uri": "x", "auth": auth}}))
 	log := s.text()
-	for _, secret := range []string{apiKey, header[1], "value-of-a-secret", "value-of-a-password"} {
-		if strings.Contains(log, secret) {
-			t.Errorf("%q is in the log", secret)
-		}
+	secrettest.Absent(t, "the log", log)
+	if strings.Contains(log, value) {
+		t.Error("the environment of a sandbox is in the log")
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"opensandbox/libs/secrettest"
 )
 
 // privateRegistry is a registry on loopback, which engines accept without TLS, that gives its one image to one user only.
@@ -24,7 +26,7 @@ type privateRegistry struct {
 func newRegistry(t *testing.T) privateRegistry {
 	t.Helper()
 	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	r := privateRegistry{image: address + "/team/box:1", user: "robot", password: secrets.fresh("the password of the registry"), login: dir}
+	r := privateRegistry{image: address + "/team/box:1", user: "robot", password: secrettest.New("the password of the registry"), login: dir}
 	users := exec.Command("htpasswd", "-iBc", filepath.Join(dir, "users"), r.user)
 	users.Stdin = strings.NewReader(r.password)
 	if out, err := users.CombinedOutput(); err != nil {
@@ -73,7 +75,7 @@ func withAuth(image, user, password string) m {
 func TestRegistryCredentials(t *testing.T) {
 	r := newRegistry(t)
 	s := startSingle(t, "") // the second engine of the split services does not reach the registry
-	wrong := secrets.fresh("a wrong password")
+	wrong := secrettest.New("a wrong password")
 	for what, change := range map[string]m{
 		"a wrong password": withAuth(r.image, r.user, wrong),
 		"an unknown user":  withAuth(r.image, "nobody", r.password),
@@ -92,7 +94,7 @@ func TestRegistryCredentials(t *testing.T) {
 	}
 	id := a.json(t)["id"].(string)
 	for _, path := range []string{"/v1/sandboxes/" + id, "/v1/sandboxes", "/v1/sandboxes/" + id + "/diagnostics/inspect"} {
-		if a := s.do("GET", path, nil); len(secrets.in(a.body)) > 0 || strings.Contains(string(a.body), `"auth"`) {
+		if a := s.do("GET", path, nil); len(secrettest.NewSearch(secrettest.Used()).In(a.body)) > 0 || strings.Contains(string(a.body), `"auth"`) {
 			t.Errorf("GET %s shows credentials: %v", path, a)
 		}
 	}
@@ -112,7 +114,7 @@ func TestRegistryByTheLoginOfTheServer(t *testing.T) {
 	s.programs = []*program{{name: "server", binary: binary(t), env: []string{"DOCKER_CONFIG=" + r.login}}}
 	s.run()
 	s.cleanUp()
-	wrong := secrets.fresh("a wrong password")
+	wrong := secrettest.New("a wrong password")
 	if a := s.do("POST", "/v1/sandboxes", spec(withAuth(r.image, r.user, wrong))); a.status != http.StatusBadRequest || !strings.Contains(string(a.body), "image.auth") {
 		t.Errorf("credentials in the request go over the login: %v", a)
 	}
@@ -122,7 +124,7 @@ func TestRegistryByTheLoginOfTheServer(t *testing.T) {
 func TestRegistryThatHangs(t *testing.T) {
 	t.Setenv("OPENSANDBOX_DOCKER_PULL_TIMEOUT_SECONDS", "3")
 	s := startSingle(t, "")
-	a := s.do("POST", "/v1/sandboxes", spec(withAuth(hanging(t), "robot", secrets.fresh("a password for a registry that hangs"))))
+	a := s.do("POST", "/v1/sandboxes", spec(withAuth(hanging(t), "robot", secrettest.New("a password for a registry that hangs"))))
 	wantEnvelope(t, "create", a, http.StatusInternalServerError)
 	if got := a.json(t); got["code"] != "DOCKER::SANDBOX_IMAGE_PULL_FAILED" || !strings.Contains(got["message"].(string), "docker.pull_timeout_seconds") {
 		t.Errorf("create: %v", a)
@@ -133,7 +135,7 @@ func TestRegistryThatHangs(t *testing.T) {
 func TestRegistryThatResets(t *testing.T) {
 	t.Parallel()
 	s := startSingle(t, "") // the second engine of the split services does not reach the registry
-	a := s.do("POST", "/v1/sandboxes", spec(withAuth(resetting(t), "robot", secrets.fresh("a password for a registry that resets"))))
+	a := s.do("POST", "/v1/sandboxes", spec(withAuth(resetting(t), "robot", secrettest.New("a password for a registry that resets"))))
 	wantEnvelope(t, "create", a, http.StatusInternalServerError)
 	if got := a.json(t); got["code"] != "DOCKER::SANDBOX_IMAGE_PULL_FAILED" || !strings.Contains(got["message"].(string), "does not answer as it should") {
 		t.Errorf("create: %v", a)
@@ -142,7 +144,7 @@ func TestRegistryThatResets(t *testing.T) {
 
 func TestDeleteGivesUpAPull(t *testing.T) {
 	s := startSingle(t, "")
-	change := withAuth(hanging(t), "robot", secrets.fresh("a password for a registry that hangs"))
+	change := withAuth(hanging(t), "robot", secrettest.New("a password for a registry that hangs"))
 	a := s.do("POST", "/v1/sandboxes", spec(change), "Prefer", "respond-async")
 	if a.status != http.StatusAccepted {
 		t.Fatalf("create: %v", a)

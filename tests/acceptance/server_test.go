@@ -21,13 +21,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 // image is built by scripts/images.sh.
 const image = "opensandbox/busybox:dev"
 
 // apiKey is of this run only, so that it can be searched for in all that the run writes.
-var apiKey = secrets.fresh("the API key")
+var apiKey = secrettest.New("the API key")
 
 // patience bounds every wait for something that the server or the engine does by itself.
 const patience = 60 * time.Second
@@ -319,7 +321,7 @@ func (s *server) endpoint(id string, port int) (string, []string) {
 	if h, ok := e["headers"].(m); ok {
 		for k, v := range h {
 			header = append(header, k, v.(string))
-			secrets.note("the token of a daemon", v.(string))
+			secrettest.Note("the token of a daemon", v.(string))
 		}
 	}
 	return "http://" + e["endpoint"].(string), header

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"opensandbox/libs/secrettest"
 )
 
 // splitSystem is what the split services have in addition: a Redis of their own and two engines.
@@ -38,7 +40,7 @@ func startSplit(t *testing.T, extra string) *server {
 func newSplit(t *testing.T, extra string) *server {
 	t.Helper()
 	x := &splitSystem{
-		installation: fmt.Sprintf("test-%x", rand.Uint64()), secret: secrets.fresh("the shared secret"),
+		installation: fmt.Sprintf("test-%x", rand.Uint64()), secret: secrettest.New("the shared secret"),
 		second: needEnv(t, "SECOND_ENGINE_DOCKER_HOST"), secondAddress: needEnv(t, "SECOND_ENGINE_HOST"),
 	}
 	r := startRedis(t)
@@ -153,7 +155,7 @@ func (r *redisServer) url() string { return "redis://:" + r.password + "@" + r.a
 
 func newRedis(t *testing.T) *redisServer {
 	t.Helper()
-	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", freePort(t)), password: secrets.fresh("the password of Redis")}
+	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", freePort(t)), password: secrettest.New("the password of Redis")}
 }
 
 func (r *redisServer) run(t *testing.T) {

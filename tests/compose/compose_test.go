@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"opensandbox/libs/secrettest"
 )
 
 // TestComposeFile goes through the life of a platform on two engines, in one test because starting it takes most of the time.
@@ -44,6 +46,7 @@ func (p *platform) up() {
 		p.t.Fatalf("no URL and key, or no lines for curl, in:\n%s", out)
 	}
 	p.key = found[1][2]
+	secrettest.Note("the API key of the platform", p.key)
 	info, err := os.Stat(strings.TrimPrefix(p.env[len(p.env)-1], "OPENSANDBOX_ENV_FILE="))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		p.t.Errorf("the file with the secrets: %v, %v", info, err)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 const singleFile = "../../deployments/single/docker-compose.yml"
@@ -20,7 +22,7 @@ func TestSingleServerInAContainer(t *testing.T) {
 	name := "osbsingle" + strings.ToLower(rand.Text()[:8])
 	port := freePort(t)
 	p := &platform{
-		t: t, project: name, installation: name, api: fmt.Sprintf("http://127.0.0.1:%d", port), key: rand.Text(),
+		t: t, project: name, installation: name, api: fmt.Sprintf("http://127.0.0.1:%d", port), key: secrettest.New("the API key of the single server"),
 		client: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{}},
 	}
 	t.Cleanup(p.client.CloseIdleConnections)

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"opensandbox/libs/secrettest"
 )
 
 // TestQuickstart runs the quick start twice, as a person would, and then the lines that it prints.
@@ -34,6 +36,14 @@ func TestQuickstart(t *testing.T) {
 		t.Fatalf("no URL and key in:\n%s", first)
 	}
 	url, key := was[0][1], was[1][1]
+	secrettest.Note("the key of the quick start", key)
+	t.Cleanup(func() {
+		log, err := os.ReadFile(filepath.Join(home, "server.log"))
+		if err != nil || len(log) == 0 {
+			t.Errorf("the log of the server: %d bytes, %v", len(log), err)
+		}
+		secrettest.Absent(t, "the log of the server", log)
+	})
 	t.Cleanup(func() {
 		for _, id := range sandboxes(t, url, key) {
 			call(t, http.MethodDelete, url+"/v1/sandboxes/"+id, key, nil)

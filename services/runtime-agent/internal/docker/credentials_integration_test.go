@@ -4,7 +4,6 @@ package docker
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -23,11 +22,12 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 // newCredentials are of this test only.
 func newCredentials() sandbox.Credentials {
-	return sandbox.Credentials{Username: "robot", Password: "p-" + rand.Text()}
+	return sandbox.Credentials{Username: "robot", Password: secrettest.New("a password of a registry")}
 }
 
 // privateImage pushes an image to a registry with basic authentication, and returns its name.
@@ -72,7 +72,7 @@ func TestPullWithCredentials(t *testing.T) {
 	e := open(t, nil)
 	c := newCredentials()
 	ref := privateImage(t, e, c)
-	wrong := sandbox.Credentials{Username: c.Username, Password: "p-" + rand.Text()}
+	wrong := sandbox.Credentials{Username: c.Username, Password: secrettest.New("a password of a registry")}
 	wantRefusal(t, "no credentials", e.EnsureImage(t.Context(), executor.Image{Name: ref}, quiet), fault.Invalid, c)
 	err := e.EnsureImage(t.Context(), executor.Image{Name: ref, Credentials: wrong}, quiet)
 	wantRefusal(t, "wrong password", err, fault.Invalid, wrong)
@@ -112,7 +112,7 @@ func TestPullWithLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wrong := sandbox.Credentials{Username: c.Username, Password: "p-" + rand.Text()}
+	wrong := sandbox.Credentials{Username: c.Username, Password: secrettest.New("a password of a registry")}
 	logIn(wrong)
 	err := e.EnsureImage(t.Context(), want, quiet)
 	wantRefusal(t, "wrong login", err, fault.Invalid, wrong)
@@ -152,7 +152,7 @@ func TestPullsAreNotSharedAcrossCredentials(t *testing.T) {
 	front.Start()
 	defer front.Close()
 	ref := strings.TrimPrefix(front.URL, "http://") + "/team/box:1"
-	callers := []sandbox.Credentials{c, c, {}, {Username: c.Username, Password: "p-" + rand.Text()}, {Username: "other", Password: c.Password + "x"}}
+	callers := []sandbox.Credentials{c, c, {}, {Username: c.Username, Password: secrettest.New("a password of a registry")}, {Username: "other", Password: c.Password + "x"}}
 	errs := make([]error, len(callers))
 	var all sync.WaitGroup
 	for i, as := range callers {
