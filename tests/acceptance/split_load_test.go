@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 // load is what users do, without a pause: whole lives of sandboxes, commands that take a while, and requests for a sandbox that stays. All
@@ -144,7 +146,7 @@ func (l *load) life(n int) {
 		return
 	}
 	token := a.text("headers", tokenHeader)
-	secrets.note("the token of a daemon", token)
+	secrettest.Note("the token of a daemon", token)
 	if !l.command("command", id, []string{tokenHeader, token}, "echo li''ve", "live") {
 		return
 	}

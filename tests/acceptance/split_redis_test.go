@@ -16,12 +16,13 @@ import (
 	"testing"
 
 	"opensandbox/libs/redisstore/redistest"
+	"opensandbox/libs/secrettest"
 )
 
 // TestSplitRedisWithTLS runs everything on a Redis with TLS and a user of its own, beside another installation, and starts programs that have
 // a part of that wrong. All programs say what they are set up to, without secrets, and whether they are healthy.
 func TestSplitRedisWithTLS(t *testing.T) {
-	certs, password := redistest.NewCertificates(t), secrets.fresh("the password of the user of Redis")
+	certs, password := redistest.NewCertificates(t), secrettest.New("the password of the user of Redis")
 	redis := redistest.Start(t, redistest.Options{TLS: certs, User: "osb", Password: password})
 	s := newSplit(t, "")
 	at := func(user, password string) string {
@@ -49,7 +50,7 @@ func TestSplitRedisWithTLS(t *testing.T) {
 
 	redis.Do("ACL", "SETUSER", "poor", "on", ">"+password, "~osb:*", "&osb:*", "-@all", "+@connection", "+@read")
 	for _, c := range []struct{ name, url, trust, want string }{
-		{"wrong-password", at("osb", secrets.fresh("a wrong password")), trust, "refuses the user or the password"},
+		{"wrong-password", at("osb", secrettest.New("a wrong password")), trust, "refuses the user or the password"},
 		{"unknown-user", at("nobody", password), trust, "refuses the user or the password"},
 		{"unknown-authority", at("osb", password), "SSL_CERT_FILE=/dev/null", "certificate is not trusted"},
 		{"poor", at("poor", password), trust, "may not do what is needed"},
@@ -58,7 +59,7 @@ func TestSplitRedisWithTLS(t *testing.T) {
 		for _, kind := range []string{"api", "scheduler", "router"} {
 			said := s.ends(&program{name: c.name + "-" + kind, binary: service(t, kind), env: []string{"OPENSANDBOX_STORE_REDIS_URL=" + c.url, c.trust,
 				fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", freePort(t)), fmt.Sprintf("OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:%d", freePort(t))}})
-			if found := secrets.in([]byte(said)); !strings.Contains(said, c.want) || len(found) > 0 {
+			if found := secrettest.NewSearch(secrettest.Used()).In([]byte(said)); !strings.Contains(said, c.want) || len(found) > 0 {
 				t.Errorf("%s: %s says\n%s\nwant %q and no secret; it has %q", c.name, kind, said, c.want, found)
 			}
 		}
@@ -72,7 +73,7 @@ func (s *server) besideAnother(trust, id string) {
 	port := freePort(s.t)
 	base := fmt.Sprintf("http://127.0.0.1:%d/v1/sandboxes", port)
 	other := &program{name: "other-installation", binary: service(s.t, "api"), env: []string{trust, fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", port),
-		"OPENSANDBOX_SERVER_INSTALLATION_ID=" + s.split.installation + "-2", "OPENSANDBOX_INTERNAL_SHARED_SECRET=" + secrets.fresh("another shared secret")}}
+		"OPENSANDBOX_SERVER_INSTALLATION_ID=" + s.split.installation + "-2", "OPENSANDBOX_INTERNAL_SHARED_SECRET=" + secrettest.New("another shared secret")}}
 	other.run(s.t, s.dir, s.configFile())
 	ask := func(method, path string, body any) answer {
 		a, _ := request(method, base+path, body, "OPEN-SANDBOX-API-KEY", apiKey, "Prefer", "respond-async") // it may not listen yet
@@ -108,7 +109,7 @@ func (s *server) tellsOfItself(p *program) {
 		{"--check-config", "configuration is valid"}, {"--print-config", s.split.installation},
 	} {
 		out, err := s.flagged(p, c.flag)
-		if found := secrets.in(out); err != nil || !strings.Contains(string(out), c.want) || len(found) > 0 {
+		if found := secrettest.NewSearch(secrettest.Used()).In(out); err != nil || !strings.Contains(string(out), c.want) || len(found) > 0 {
 			s.t.Errorf("%s %s: %v; want %q and no secret; it has %q:\n%s", p.name, c.flag, err, c.want, found, out)
 		}
 	}
