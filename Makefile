@@ -89,8 +89,12 @@ e2e: ## end-to-end tests of the server binary, with the published clients
 	@scripts/test.sh e2e
 
 .PHONY: simulate
-simulate: ## the control plane in the simulator; more with ARGS="…"
-	@SIMULATE_ARGS='$(ARGS)' scripts/test.sh simulate
+simulate: ## the control plane in the simulator: 100,000 schedules; SEEDS=1000000, or ARGS="-seed 7 -everything"
+	@SIMULATE_ARGS='$(if $(SEEDS),-schedules $(SEEDS)) $(ARGS)' scripts/test.sh simulate
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser of foreign input for a minute each; FUZZ_TIME=10m ARGS=pattern
+	@scripts/fuzz.sh $(if $(ARGS),'$(ARGS)')
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck

@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$ROOT"
 
 # Budgets in minutes, for two cores and empty caches; together 60.
-SUITES='setup:10 lint:5 unit:8 simulate:4 integration:8 e2e:25'
+SUITES='setup:8 lint:5 unit:8 simulate:10 integration:8 e2e:21'
 # Those whose tests use secrets: without a list of them, nothing would have been searched for.
 WITH_SECRETS='unit integration e2e'
 

@@ -75,6 +75,7 @@ func TestSchedules(t *testing.T) {
 	var mu sync.Mutex
 	var total Result
 	var worst time.Duration
+	var worstSeed uint64
 	began := time.Now()
 	each(*from, *from+uint64(*schedules), func(s uint64) bool {
 		r := Run(s, Variant{})
@@ -85,7 +86,9 @@ func TestSchedules(t *testing.T) {
 		total.Sandboxes += r.Sandboxes
 		total.Lost += r.Lost
 		total.Replaced += r.Replaced
-		worst = max(worst, r.Lateness)
+		if r.Lateness > worst {
+			worst, worstSeed = r.Lateness, s
+		}
 		switch {
 		case r.Err != nil:
 			t.Errorf("seed %d: %v", s, r.Err)
@@ -94,8 +97,8 @@ func TestSchedules(t *testing.T) {
 		}
 		return !t.Failed()
 	})
-	t.Logf("%d schedules: %d sandboxes, %d crashes, %d lost with their node, %d placed again, %d steps, latest decision %v after its deadline, in %v",
-		*schedules, total.Sandboxes, total.Crashes, total.Lost, total.Replaced, total.Steps, worst, time.Since(began).Round(time.Second))
+	t.Logf("%d schedules: %d sandboxes, %d crashes, %d lost with their node, %d placed again, %d steps, latest decision %v after its deadline (seed %d), in %v",
+		*schedules, total.Sandboxes, total.Crashes, total.Lost, total.Replaced, total.Steps, worst, worstSeed, time.Since(began).Round(time.Second))
 }
 
 // TestStoreGoesBack brings an earlier state of the store back in each schedule.
