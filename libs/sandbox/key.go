@@ -47,7 +47,7 @@ func (r *Record) Repeats(k Key, hash string) (bool, error) {
 // passing reports whether a create that failed for this reason can succeed when it is repeated: it is answered with 503.
 func passing(reason string) bool {
 	switch reason {
-	case ReasonNoCapacity, ReasonEngineUnavailable, ReasonEngineRestarted, ReasonNodeLost, ReasonNodeCutOff, ReasonStoreRecovered:
+	case ReasonNoCapacity, ReasonEngineUnavailable, ReasonEngineRestarted, ReasonNodeLost, ReasonNodeCutOff, ReasonStoreRecovered, ReasonPortsInUse:
 		return true
 	}
 	return false

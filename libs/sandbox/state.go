@@ -48,6 +48,7 @@ const (
 	ReasonEngineUnavailable = "ENGINE_UNAVAILABLE"
 	ReasonHostNetworkInUse  = "HOST_NETWORK_IN_USE"
 	ReasonStoreRecovered    = "STORE_RECOVERED"
+	ReasonPortsInUse        = "PORTS_IN_USE"
 )
 
 // moves is the state machine as clients see it: from each state, the states that can follow at once. A read may skip steps

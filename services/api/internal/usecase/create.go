@@ -182,6 +182,8 @@ func createFault(o sandbox.Observed) *fault.Error {
 		return fault.New(fault.Unavailable, o.Message).WithCode(codeStoreRecovered).RetryAfter(2 * time.Second)
 	case sandbox.ReasonNodeLost, sandbox.ReasonNodeCutOff:
 		return fault.New(fault.Unavailable, o.Message).WithCode(codeNodeLost).RetryAfter(2 * time.Second)
+	case sandbox.ReasonPortsInUse: // OpenSandbox 1.1.1 has this code for it, and 500; that one may be repeated is said by the status alone
+		return fault.New(fault.Unavailable, o.Message).WithCode(codeStart).RetryAfter(5 * time.Second)
 	case sandbox.ReasonHostNetworkInUse:
 		return fault.New(fault.Conflict, o.Message).WithCode(codeHostNetwork)
 	case sandbox.ReasonExecdNotAnswering:

@@ -131,12 +131,16 @@ func TestFailedCreateIsAnErrorAndForgotten(t *testing.T) {
 		sandbox.ReasonInvalidForRuntime: {fault.Invalid, "SANDBOX::INVALID_PARAMETER"},
 		sandbox.ReasonEngineUnavailable: {fault.Unavailable, "DOCKER::ENGINE_UNAVAILABLE"},
 		sandbox.ReasonNoCapacity:        {fault.Unavailable, "SANDBOX::NO_CAPACITY"},
+		sandbox.ReasonPortsInUse:        {fault.Unavailable, "DOCKER::SANDBOX_START_FAILED"},
 		sandbox.ReasonCreateError:       {fault.Internal, "DOCKER::SANDBOX_START_FAILED"},
 	} {
 		w := newWorld(t, nil)
 		w.agent = func(id sandbox.ID) { w.place(id); w.report(id, sandbox.StateFailed, reason) }
 		_, err := w.uses.Create(t.Context(), create())
 		w.want(reason, err, want.kind, want.code)
+		if later := fault.RetryAfterOf(err); (later > 0) != (want.kind == fault.Unavailable) {
+			t.Errorf("%s: to be repeated after %v", reason, later)
+		}
 		id := sandbox.ID(fault.SubjectOf(err))
 		r, getErr := w.store.Get(t.Context(), id)
 		if getErr != nil || !r.Gone() || !r.NeedsWork() {

@@ -266,8 +266,9 @@ func (c *Converger) swapPort(ctx context.Context, r *sandbox.Record, cause error
 	var swaps int
 	c.note(r, func(s *start) { swaps = s.swaps })
 	if swaps >= maxSwaps {
-		return c.failCreate(ctx, r, sandbox.ReasonCreateError,
-			fmt.Sprintf("%d leased ports in a row were in use by other processes on the node", swaps+1), cause)
+		return c.failCreate(ctx, r, sandbox.ReasonPortsInUse, fmt.Sprintf(
+			"the ports %d-%d of the node (docker.port_range_min to docker.port_range_max) seem to be used up by other processes: %d leased ones in a row were in use",
+			c.cfg.PortMin, c.cfg.PortMax, swaps+1), cause)
 	}
 	_, err := c.deps.Store.SwapPort(ctx, sandbox.PortSwap{
 		ID: r.ID, Node: c.cfg.Node, Epoch: r.Placement.Epoch, Session: c.cfg.Session,

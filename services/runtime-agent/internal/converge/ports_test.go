@@ -2,6 +2,7 @@ package converge_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 
@@ -99,5 +100,8 @@ func TestTooManyTakenPorts(t *testing.T) {
 	for p := 40000; p <= 40050; p++ {
 		r.engine.ForeignPort(p)
 	}
-	r.want("create", sandbox.StateFailed, sandbox.ReasonCreateError)
+	rec := r.want("create", sandbox.StateFailed, sandbox.ReasonPortsInUse)
+	if want := "docker.port_range_min"; !strings.Contains(rec.Observed.Message, want) {
+		t.Errorf("message %q does not name %s", rec.Observed.Message, want)
+	}
 }
