@@ -64,7 +64,7 @@ var chinese = map[string]string{
 	"docker.max_concurrency":      "同时进行的创建和删除数",
 	"docker.publish_host":         "沙箱端口发布到的地址",
 	"docker.port_range_min":       "可发布的第一个端口",
-	"docker.port_range_max":       "可发布的最后一个端口，至少比第一个大 100",
+	"docker.port_range_max":       "可发布的最后一个端口，至少比第一个大 99（共 100 个端口）",
 	"docker.host_ip":              "服务器自身在容器中运行时，提供给客户端的主机",
 	"docker.drop_capabilities":    "沙箱不拥有的 Linux capabilities",
 	"docker.allowed_runtimes":     "创建时可通过 extensions[\"node.runtime\"] 选择的隔离运行时，例如 runsc",

@@ -21,7 +21,7 @@ func dockerKeys(s *Settings, home string) []conf.Key {
 		conf.Int("docker.max_concurrency", &v.MaxConcurrency, 0, 1024).ByDefault("4 × processors of the engine").Describe(ours+"creates and removals at once", agent),
 		publishHost(&v.PublishHost).Describe("address that sandbox ports are published on", agent),
 		conf.Int("docker.port_range_min", &v.PortMin, 1024, 65535).Describe("first port to publish on", agent),
-		conf.Int("docker.port_range_max", &v.PortMax, 1024, 65535).Describe("last port to publish on; at least 100 above the first", agent),
+		conf.Int("docker.port_range_max", &v.PortMax, 1024, 65535).Describe("last port to publish on; at least 99 above the first, which makes 100 ports", agent),
 		conf.String("docker.host_ip", &v.HostIP, nil).Describe("host for clients when the server itself runs in a container", api),
 		conf.Strings("docker.drop_capabilities", &v.DropCapabilities).ByDefault("nine").Describe("capabilities that sandboxes do not get", agent),
 		conf.Strings("docker.allowed_runtimes", &v.AllowedRuntimes).Describe(ours+"isolation runtimes of the engines, such as `runsc`, that a create may choose by `extensions[\"node.runtime\"]`", api),

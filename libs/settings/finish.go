@@ -16,12 +16,13 @@ func finish(s *Settings) error {
 	var mistakes []error
 	refuse := func(key, problem string) { mistakes = append(mistakes, l.Mistake(key, problem)) }
 
-	if s.Docker.PortMax-s.Docker.PortMin < minPorts {
+	if ports := s.Docker.PortMax - s.Docker.PortMin + 1; ports < minPorts {
 		key := "docker.port_range_min"
 		if !l.Set(key) {
 			key = "docker.port_range_max"
 		}
-		refuse(key, fmt.Sprintf("docker.port_range_min to docker.port_range_max is %d to %d; the range must span at least %d ports", s.Docker.PortMin, s.Docker.PortMax, minPorts))
+		refuse(key, fmt.Sprintf("docker.port_range_min to docker.port_range_max is %d to %d, which is %d ports; at least %d are needed, both ends included",
+			s.Docker.PortMin, s.Docker.PortMax, max(ports, 0), minPorts))
 	}
 	if s.process == ProcessServer && !l.Set("router.listen") {
 		// A server that is kept from a network must not be reached through its router.
@@ -47,7 +48,8 @@ func finish(s *Settings) error {
 // routerPort is the router's default.
 const routerPort = "8081"
 
-// minPorts is the smallest range of ports that OpenSandbox 1.1.1 takes.
+// minPorts is the smallest range of ports, both ends included. OpenSandbox 1.1.1 wants one more, because it compares the difference
+// of the two with 100.
 const minPorts = 100
 
 // parsed is called with what has passed its check.

@@ -182,6 +182,22 @@ auth_token = "hunter2"
 	}
 }
 
+func TestSmallestPortRange(t *testing.T) {
+	t.Parallel()
+	for last, complaint := range map[string]string{
+		"31399": "", // both ends are used
+		"31398": "31300 to 31398, which is 99 ports; at least 100 are needed",
+		"31000": "31300 to 31000, which is 0 ports; at least 100 are needed",
+	} {
+		_, err := settings.Read(settings.Options{Lookup: env(map[string]string{
+			"HOME": t.TempDir(), "OPENSANDBOX_DOCKER_PORT_RANGE_MIN": "31300", "OPENSANDBOX_DOCKER_PORT_RANGE_MAX": last,
+		})})
+		if (err == nil) != (complaint == "") || err != nil && !strings.Contains(err.Error(), complaint) {
+			t.Errorf("to %s: %v; want %q", last, err, complaint)
+		}
+	}
+}
+
 func TestNoFile(t *testing.T) {
 	t.Parallel()
 	home := map[string]string{"HOME": t.TempDir()}
