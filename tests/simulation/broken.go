@@ -11,25 +11,38 @@ import (
 	"opensandbox/libs/sandbox"
 )
 
-// BrokenVariants are control planes with one rule taken out. The checks must notice each.
+// BrokenVariants are control planes with one rule taken out. The checks must notice each by the promise that the rule is there for.
 func BrokenVariants() []Variant {
 	return []Variant{
-		{Name: "renewals that do not move the deadline index", Store: func(_ *world, s *memstore.Store) fullStore { return staleIndex{s, map[sandbox.ID]time.Time{}} }},
-		{Name: "work that is forgotten when it is read", Store: func(_ *world, s *memstore.Store) fullStore { return edgeTriggered{s, map[sandbox.ID]uint64{}} }},
-		{Name: "cleaned before it is removed", Engine: func(e *fakeexec.Engine) simulatedEngine { return lazyRemove{e} }},
-		{Name: "containers are removed, and nothing else", Engine: func(e *fakeexec.Engine) simulatedEngine { return containersOnly{e} }},
-		{Name: "garbage at first sight", OneLook: true},
-		{Name: "a start without the engine's memory of the name", Engine: func(e *fakeexec.Engine) simulatedEngine { return forgetful{e} }},
-		{Name: "observations of older epochs", Store: func(_ *world, s *memstore.Store) fullStore { return unfenced{s} }},
-		{Name: "observations of older sessions", Store: func(_ *world, s *memstore.Store) fullStore { return sessionless{s} }},
-		{Name: "reservation outside the script", Store: func(w *world, s *memstore.Store) fullStore { return lookThenTake{s, w} }},
-		{Name: "loss without having reached the store for a while", HastyLoss: true},
-		{Name: "an agent that does not mind being cut off", NoCutOff: true},
-		{Name: "an agent that counts from its own start for how long it has been cut off", ForgetLease: true},
-		{Name: "keys that are looked up first and kept later", Store: func(w *world, s *memstore.Store) fullStore { return looseKeys{s, w, map[string]sandbox.ID{}} }},
-		{Name: "a store that went back and is believed", Rollback: true, Store: func(_ *world, s *memstore.Store) fullStore { return believed{s} }},
+		{Name: "renewals that do not move the deadline index", Breaks: `expired \S+ early`,
+			Store: func(_ *world, s *memstore.Store) fullStore { return staleIndex{s, map[sandbox.ID]time.Time{}} }},
+		{Name: "work that is forgotten when it is read", Breaks: `never ended|leaked on`,
+			Store: func(_ *world, s *memstore.Store) fullStore { return edgeTriggered{s, map[sandbox.ID]uint64{}} }},
+		{Name: "cleaned before it is removed", Breaks: `ended and is still on`,
+			Engine: func(e *fakeexec.Engine) simulatedEngine { return lazyRemove{e} }},
+		{Name: "containers are removed, and nothing else", Breaks: `leaked on \S+: volumes`,
+			Engine: func(e *fakeexec.Engine) simulatedEngine { return containersOnly{e} }},
+		{Name: "garbage at first sight", Breaks: `was (killed|removed) although it is wanted`, OneLook: true},
+		{Name: "a start without the engine's memory of the name", Breaks: `was started twice`,
+			Engine: func(e *fakeexec.Engine) simulatedEngine { return forgetful{e} }},
+		{Name: "observations of older epochs", Breaks: `has ports .* are given out|where epoch \d+ was never started|is said to be .*, and runs`,
+			Store: func(_ *world, s *memstore.Store) fullStore { return unfenced{s} }},
+		{Name: "observations of older sessions", Breaks: `leaked on|ended and is still on|is said to be .*, and runs`,
+			Store: func(_ *world, s *memstore.Store) fullStore { return sessionless{s} }},
+		{Name: "reservation outside the script", Breaks: `has \d+ of \d+ sandboxes and|is leased to`,
+			Store: func(w *world, s *memstore.Store) fullStore { return lookThenTake{s, w} }},
+		{Name: "loss without having reached the store for a while", Breaks: `which has reached the store for \S+ only`, HastyLoss: true},
+		{Name: "an agent that does not mind being cut off", Breaks: cutOffRuns, NoCutOff: true},
+		{Name: "an agent that counts from its own start for how long it has been cut off", Breaks: cutOffRuns, ForgetLease: true},
+		{Name: "keys that are looked up first and kept later", Breaks: `key \S+ gave \S+ and`,
+			Store: func(w *world, s *memstore.Store) fullStore { return looseKeys{s, w, map[string]sandbox.ID{}} }},
+		{Name: "a store that went back and is believed", Breaks: `leaked on \S+: \S+ (running|paused)`, Rollback: true,
+			Store: func(_ *world, s *memstore.Store) fullStore { return believed{s} }},
 	}
 }
+
+// cutOffRuns is what is said of a node that runs what may have been given up meanwhile.
+const cutOffRuns = `still runs on \S+, which is cut off|was given up while it runs on`
 
 // believed never takes in that it has gone back.
 type believed struct{ *memstore.Store }

@@ -16,6 +16,8 @@ import (
 // Variant breaks one rule on purpose, to show that the checks notice.
 type Variant struct {
 	Name string
+	// Breaks is, for a broken variant, a regular expression that finds in the first line of a failure the promise that the missing rule keeps.
+	Breaks string
 	// Store and Engine wrap what the control plane uses; nil leaves it as it is.
 	Store  func(w *world, real *memstore.Store) fullStore
 	Engine func(real *fakeexec.Engine) simulatedEngine
