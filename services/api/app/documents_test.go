@@ -48,8 +48,10 @@ func TestPagesBehindTheListener(t *testing.T) {
 	if w := b.do("GET", "/openapi.json", ""); !strings.Contains(w.Body.String(), `"version":"9.8.7"`) {
 		t.Error("the document does not have the version of the server")
 	}
-	if w := b.do("GET", "/docs/", ""); w.Code != http.StatusTemporaryRedirect || w.Header().Get("Location") != "../docs" {
-		t.Errorf("/docs/: %d %v", w.Code, w.Header())
+	for asked, location := range map[string]string{"/docs/": "../docs", "/docs//": "../../docs"} {
+		if w := b.do("GET", asked, ""); w.Code != http.StatusTemporaryRedirect || w.Header().Get("Location") != location {
+			t.Errorf("%s: %d %v", asked, w.Code, w.Header())
+		}
 	}
 	if w := b.do("HEAD", "/redoc", ""); w.Code != http.StatusOK {
 		t.Errorf("HEAD /redoc: %d", w.Code)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"io"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 
@@ -54,8 +55,10 @@ func (d *Document) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	if asked, _, _ := strings.Cut(r.RequestURI, "?"); strings.HasSuffix(asked, "/") {
-		// The pages load by relative names, so that they work below any path of a proxy in front; those lead astray from /docs/.
-		h.Set("Location", "../"+strings.TrimPrefix(r.URL.Path, "/"))
+		// The pages load by relative names, so that they work below any path of a proxy in front; those lead astray from /docs/. Each slash
+		// at the end is one step up.
+		slashes := len(asked) - len(strings.TrimRight(asked, "/"))
+		h.Set("Location", strings.Repeat("../", slashes)+path.Base(r.URL.Path))
 		w.WriteHeader(http.StatusTemporaryRedirect)
 		return
 	}

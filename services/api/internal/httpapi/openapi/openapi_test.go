@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -195,12 +196,25 @@ func TestFilesAreServed(t *testing.T) {
 // A page at /docs/ would load its files from below /docs/. Listeners fold the slash, so only the request line still has it.
 func TestSlashLeadsToThePage(t *testing.T) {
 	t.Parallel()
-	r := httptest.NewRequestWithContext(t.Context(), "GET", "/docs/?x", nil)
-	r.URL.Path = "/docs"
-	w := httptest.NewRecorder()
-	newDocument(t).ServeHTTP(w, r)
-	if w.Code != http.StatusTemporaryRedirect || w.Header().Get("Location") != "../docs" {
-		t.Errorf("%d %v", w.Code, w.Header())
+	d := newDocument(t)
+	for asked, page := range map[string]string{
+		"/docs/": "/docs", "/docs/?x": "/docs", "/docs//": "/docs", "/docs///?x": "/docs", "/redoc//": "/redoc",
+		"/docs/oauth2-redirect/": "/docs/oauth2-redirect", "/docs/oauth2-redirect//": "/docs/oauth2-redirect",
+	} {
+		for _, below := range []string{"", "/behind/a/proxy"} {
+			r := httptest.NewRequestWithContext(t.Context(), "GET", asked, nil)
+			r.URL.Path = page
+			w := httptest.NewRecorder()
+			d.ServeHTTP(w, r)
+			browser, err := url.Parse("http://server" + below + asked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, err := browser.Parse(w.Header().Get("Location"))
+			if err != nil || w.Code != http.StatusTemporaryRedirect || to.Path != below+page {
+				t.Errorf("%s: %d to %v, %v; want %s", asked, w.Code, to, err, below+page)
+			}
+		}
 	}
 }
 
