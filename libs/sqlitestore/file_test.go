@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"bytes"
 	"database/sql"
 	"fmt"
 	"io"
@@ -173,6 +174,43 @@ func rejected(t *testing.T, what, path string, kind fault.Kind, texts ...string)
 	}
 }
 
+// TestForeignDatabases opens databases of other programs: they are refused and stay as they are.
+func TestForeignDatabases(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		statements []string
+		first      string
+	}{
+		"a table":                     {[]string{`CREATE TABLE users (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT)`, `INSERT INTO users (name) VALUES ('a')`}, "users"},
+		"a view":                      {[]string{`CREATE VIEW one AS SELECT 1`}, "one"},
+		"snapshots of something else": {[]string{`CREATE TABLE snapshots (id TEXT, taken_at TEXT)`}, "snapshots"},
+	} {
+		path := filepath.Join(t.TempDir(), "foreign.db")
+		execute(t, path, c.statements...)
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rejected(t, name, path, fault.Invalid, path, fmt.Sprintf("%q", c.first), "another program", "expected", "snapshots")
+		after, err := os.ReadFile(path)
+		info, statErr := os.Stat(path)
+		if err != nil || statErr != nil || !bytes.Equal(before, after) || info.Mode() != 0o644 {
+			t.Errorf("%s: the file was changed: mode %v, %v, %v", name, info.Mode(), err, statErr)
+		}
+		if copies, err := filepath.Glob(path + ".bak*"); err != nil || len(copies) != 0 {
+			t.Errorf("%s: copies %v, %v", name, copies, err)
+		}
+	}
+	empty := filepath.Join(t.TempDir(), "empty.db")
+	execute(t, empty, `PRAGMA user_version = 3`)
+	if err := open(t, empty).Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefusedFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -216,7 +254,7 @@ func TestFileThatAnotherProgramHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for _, q := range []string{`CREATE TABLE theirs (id TEXT)`, `BEGIN EXCLUSIVE`} {
+	for _, q := range []string{`CREATE TABLE snapshots (id TEXT, source_sandbox_id TEXT)`, `BEGIN EXCLUSIVE`} {
 		if _, err := conn.ExecContext(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}

@@ -51,7 +51,7 @@ func scalar(t *testing.T, path, query string) string {
 func TestTablesOfOthersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "opensandbox.db")
-	execute(t, path, `CREATE TABLE snapshots (id TEXT, state TEXT)`, `INSERT INTO snapshots VALUES ('s1', 'Ready')`, `PRAGMA user_version = 17`)
+	execute(t, path, `CREATE TABLE snapshots (id TEXT, source_sandbox_id TEXT, state TEXT)`, `INSERT INTO snapshots VALUES ('s1', 'box', 'Ready')`, `PRAGMA user_version = 17`)
 	s := open(t, path)
 	fill(t, s)
 	if err := s.Close(); err != nil {
@@ -62,7 +62,7 @@ func TestTablesOfOthersAreLeftAlone(t *testing.T) {
 		`SELECT id || state FROM snapshots`:     "s1Ready",
 		`SELECT count(*) FROM snapshots`:        "1",
 		`SELECT count(*) FROM osb_sandbox`:      "3",
-		`SELECT sql FROM sqlite_schema LIMIT 1`: "CREATE TABLE snapshots (id TEXT, state TEXT)",
+		`SELECT sql FROM sqlite_schema LIMIT 1`: "CREATE TABLE snapshots (id TEXT, source_sandbox_id TEXT, state TEXT)",
 		`SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'osb!_%' ESCAPE '!' AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> 'snapshots'`: "0",
 	} {
 		if got := scalar(t, path, query); got != want {

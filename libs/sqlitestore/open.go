@@ -36,7 +36,7 @@ func WithClock(now func() time.Time) Option { return func(s *Store) { s.clock = 
 // they are missing; an existing file loses the rights of group and others, because records hold environment variables.
 //
 // fault.Conflict when another process has the store, or when its schema is newer than this program; fault.Invalid when the file is
-// no SQLite database or is damaged. The texts name the path.
+// no SQLite database, is damaged, or has the tables of another program and is then left as it was. The texts name the path.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	return openWith(ctx, path, embedded, opts...)
 }
@@ -70,6 +70,13 @@ func openWith(ctx context.Context, path string, migrations fs.FS, opts ...Option
 // start does what can fail after the lock is held; Close undoes it.
 func (s *Store) start(ctx context.Context, steps []migration) error {
 	if err := prepareFile(s.path); err != nil {
+		return err
+	}
+	// Before anything of the file is changed: its journal, its mode, its tables.
+	if err := refuseForeign(ctx, s.path); err != nil {
+		return err
+	}
+	if err := closeToOthers(s.path); err != nil {
 		return err
 	}
 	var err error
@@ -114,7 +121,7 @@ func dsn(path string, pragmas ...string) string {
 // magic starts every SQLite file.
 var magic = []byte("SQLite format 3\x00")
 
-// prepareFile makes the file if it is missing, closes it to others, and looks at its first bytes.
+// prepareFile makes the file if it is missing, and looks at its first bytes.
 func prepareFile(path string) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -128,11 +135,6 @@ func prepareFile(path string) (err error) {
 	if !info.Mode().IsRegular() {
 		return fault.Newf(fault.Invalid, "the store %s is not a regular file", path)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		if err := f.Chmod(info.Mode().Perm() &^ 0o077); err != nil {
-			return err
-		}
-	}
 	head := make([]byte, len(magic))
 	n, err := io.ReadFull(f, head)
 	switch {
@@ -144,6 +146,38 @@ func prepareFile(path string) (err error) {
 		return fault.Newf(fault.Invalid, "the store %s is not a SQLite database", path)
 	}
 	return nil
+}
+
+// closeToOthers takes the rights of group and others.
+func closeToOthers(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	return os.Chmod(path, info.Mode().Perm()&^0o077)
+}
+
+// refuseForeign gives an error for a database that is neither empty, nor ours, nor that of OpenSandbox's own server, whose default file is at the
+// same place: a wrong path must not add our tables to somebody else's.
+func refuseForeign(ctx context.Context, path string) (err error) {
+	db, err := sql.Open("sqlite", dsn(path, "query_only(1)"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	const look = `SELECT count(*), coalesce(sum(name = 'osb_meta'), 0), coalesce(min(name), ''),
+		(SELECT count(*) FROM pragma_table_info('snapshots') WHERE name IN ('id', 'source_sandbox_id'))
+		FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'`
+	var tables, ours, theirs int
+	var first string
+	if err := db.QueryRowContext(ctx, look).Scan(&tables, &ours, &first, &theirs); err != nil {
+		return err
+	}
+	if tables == 0 || ours > 0 || theirs == 2 {
+		return nil
+	}
+	return fault.Newf(fault.Invalid, "the store %s is a SQLite database of another program (it has %q): expected a file that does not exist yet, a store of this program, or "+
+		`the file of OpenSandbox's own server with its table "snapshots"`, path, first)
 }
 
 // explain gives an error of Open a text that names the file.
