@@ -82,6 +82,8 @@ type Engine struct {
 	// perEndpoint says that the engine wants the hardware address with the endpoint (API 1.44 and later).
 	perEndpoint bool
 	pulls       pulls
+	// helpers are the programs with credentials that the log has named.
+	helpers sync.Map
 	// local says that the engine is on this machine, so that container addresses can be reached from here.
 	local  bool
 	volume string

@@ -35,6 +35,14 @@ type logins struct {
 	path string
 }
 
+// keptElsewhere is the error of a registry whose credentials may be kept by a program that is not run. Most images need none, so this is no news
+// with each pull.
+type keptElsewhere struct{ path, host, program string }
+
+func (k keptElsewhere) Error() string {
+	return fmt.Sprintf("%s: credentials of %s may be kept by another program, %q (credsStore, credHelpers), which is not asked; only auths is used", k.path, k.host, k.program)
+}
+
 // maxLogins bounds the configuration file, in bytes.
 const maxLogins = 1 << 20
 
@@ -71,7 +79,7 @@ func (l logins) of(img string) (registry.AuthConfig, error) {
 	case err != nil:
 		return registry.AuthConfig{}, fmt.Errorf("%s: auths of %s: %w", l.path, host, err)
 	case auth == (registry.AuthConfig{}) && (file.Store != "" || file.Helpers[host] != ""):
-		return auth, fmt.Errorf("%s: credentials of %s may be kept by another program (credsStore, credHelpers), which is not asked; only auths is used", l.path, host)
+		return auth, keptElsewhere{path: l.path, host: host, program: cmp.Or(file.Helpers[host], file.Store)}
 	}
 	return auth, nil
 }

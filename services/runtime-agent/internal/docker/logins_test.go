@@ -1,7 +1,9 @@
 package docker
 
 import (
+	"bytes"
 	"encoding/base64"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/docker/docker/api/types/registry"
 	"github.com/google/go-cmp/cmp"
+
+	"opensandbox/libs/executor"
 )
 
 func TestLogins(t *testing.T) {
@@ -70,5 +74,36 @@ func TestLoginsWithoutFile(t *testing.T) {
 		if got != (registry.AuthConfig{}) || (err == nil) != (complaint == "") || err != nil && !strings.Contains(err.Error(), complaint) {
 			t.Errorf("%q: %v, %v; want the error %q", path, got, err, complaint)
 		}
+	}
+}
+
+// TestACredentialHelperIsToldOnce pulls from registries whose credentials two programs may keep.
+func TestACredentialHelperIsToldOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(path, []byte(`{"credsStore":"desktop","credHelpers":{"r.example":"cloud"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	e := &Engine{cfg: Config{ClientConfig: path, Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	for _, img := range []string{"busybox", "busybox:2", "o.example/box", "r.example/box", "r.example/other"} {
+		if s := e.shownFor(t.Context(), executor.Image{Name: img}); s.credentials().Set() {
+			t.Errorf("%s: credentials from nowhere", img)
+		}
+	}
+	for _, program := range []string{"desktop", "cloud"} {
+		if n := strings.Count(log.String(), program); n != 1 {
+			t.Errorf("%s is named %d times in:\n%s", program, n, log.String())
+		}
+	}
+	// What is wrong with the file itself is told with each pull.
+	if err := os.WriteFile(path, []byte(`{`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		e.shownFor(t.Context(), executor.Image{Name: "busybox"})
+	}
+	if n := strings.Count(log.String(), "is not a configuration"); n != 2 {
+		t.Errorf("told %d times in:\n%s", n, log.String())
 	}
 }

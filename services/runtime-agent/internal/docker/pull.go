@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -139,7 +140,13 @@ func (e *Engine) shownFor(ctx context.Context, want executor.Image) shown {
 	}
 	auth, err := logins{e.cfg.ClientConfig}.of(want.Name)
 	if err != nil {
-		e.cfg.Log.WarnContext(ctx, "pulling without credentials", "image", want.Name, "error", err)
+		level := slog.LevelWarn
+		if k, ok := errors.AsType[keptElsewhere](err); ok {
+			if _, told := e.helpers.LoadOrStore(k.program, true); told {
+				level = slog.LevelDebug
+			}
+		}
+		e.cfg.Log.Log(ctx, level, "pulling without credentials", "image", want.Name, "error", err)
 	}
 	return shown{auth: auth, own: true}
 }
