@@ -22,6 +22,8 @@ const (
 	CodeStale = "SANDBOX::STALE"
 	// CodeNewerRecord is ours: a newer version of this program wrote the record, and this one does not understand it.
 	CodeNewerRecord = "STORE::NEWER_RECORD"
+	// CodeStoreFull is of a store without room for a write, nothing of which was made: fault.Unavailable.
+	CodeStoreFull = "STORE::FULL"
 )
 
 var (

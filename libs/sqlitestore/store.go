@@ -17,6 +17,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"modernc.org/sqlite"
+	sqlitelib "modernc.org/sqlite/lib"
+
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
@@ -92,6 +95,9 @@ func (s *Store) check(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// fullRetry is when a write to a full disk may be repeated: somebody has to make room first.
+const fullRetry = 5 * time.Second
+
 // failed classifies an error of the database. Errors that are classified already, and those of the context, stay as they are.
 func (s *Store) failed(op string, err error) error {
 	if err == nil {
@@ -106,7 +112,12 @@ func (s *Store) failed(op string, err error) error {
 	if s.closed.Load() {
 		return fault.New(fault.Unavailable, "the store is closed").Because(err)
 	}
-	return fault.New(fault.Unavailable, "the store is not available").Because(fmt.Errorf("%s: %s: %w", s.path, op, err))
+	cause := fmt.Errorf("%s: %s: %w", s.path, op, err)
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlitelib.SQLITE_FULL {
+		// A transaction that meets this, in its commit too, was taken back: what it has written has no end that would make it hold.
+		return fault.New(fault.Unavailable, "the disk of the store is full; nothing was changed").WithCode(sandbox.CodeStoreFull).RetryAfter(fullRetry).Because(cause)
+	}
+	return fault.New(fault.Unavailable, "the store is not available").Because(cause)
 }
 
 // tx is one write transaction: the time it happens at, and what follows from its commit.

@@ -99,12 +99,21 @@ func TestFullDisk(t *testing.T) {
 	if _, err := s.conn.ExecContext(ctx, fmt.Sprintf(`PRAGMA max_page_count = %d`, pages)); err != nil {
 		t.Fatal(err)
 	}
-	var err error
+	page, err := s.List(ctx, sandbox.Query{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := page.Total - 1 // the last one fails
 	for i := 0; err == nil && i < 1000; i++ {
+		made++
 		_, err = s.Insert(ctx, sandbox.New{ID: sandbox.ID(fmt.Sprintf("x%d", i)), Spec: sandboxtest.Spec(time.Hour)})
 	}
-	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "full") {
+	if !fault.Is(err, fault.Unavailable) || fault.CodeOf(err) != sandbox.CodeStoreFull || fault.RetryAfterOf(err) == 0 ||
+		!strings.Contains(fault.TextOf(err), "disk of the store is full; nothing was changed") {
 		t.Errorf("full disk: %v", err)
+	}
+	if page, err := s.List(ctx, sandbox.Query{Limit: 1}); err != nil || page.Total != made {
+		t.Errorf("%d visible records, %v; want %d", page.Total, err, made)
 	}
 	want := read(t, s)
 	if _, err := s.conn.ExecContext(ctx, `PRAGMA max_page_count = 1000000`); err != nil {

@@ -3,6 +3,7 @@ package usecase_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,3 +313,28 @@ func TestRoundTrips(t *testing.T) {
 }
 
 var _ usecase.Store = (*faulty)(nil)
+
+// TestFullStore has a store that takes no write: nothing was made, and the answers do not leave it open.
+func TestFullStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.agent = func(id sandbox.ID) { w.place(id); w.report(id, sandbox.StateRunning, sandbox.ReasonRunning) }
+	v, err := w.uses.Create(t.Context(), create())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.port.full = true
+	w.port.goAway("Insert", "SetGone")
+	for what, req := range map[string]usecase.CreateRequest{"create": create(), "create with a key": keyed("k", "h")} {
+		_, err := w.uses.Create(t.Context(), req)
+		w.want(what, err, fault.Unavailable, sandbox.CodeStoreFull)
+		if text := fault.TextOf(err); text != "the disk of the store is full; the sandbox was not made" || fault.SubjectOf(err) != "" || fault.RetryAfterOf(err) == 0 {
+			t.Errorf("%s: %q about %q, again after %v", what, text, fault.SubjectOf(err), fault.RetryAfterOf(err))
+		}
+	}
+	err = w.uses.Delete(t.Context(), usecase.Ref{ID: v.Record.ID})
+	w.want("delete", err, fault.Unavailable, sandbox.CodeStoreFull)
+	if !strings.Contains(fault.TextOf(err), "nothing was changed") {
+		t.Errorf("delete: %q", fault.TextOf(err))
+	}
+}

@@ -97,6 +97,9 @@ func notInserted(err error, id sandbox.ID, key sandbox.Key) error {
 	switch {
 	case !fault.Is(err, fault.Unavailable):
 		return err
+	case fault.CodeOf(err) == sandbox.CodeStoreFull:
+		return fault.New(fault.Unavailable, "the disk of the store is full; the sandbox was not made").
+			WithCode(sandbox.CodeStoreFull).RetryAfter(fault.RetryAfterOf(err)).Because(err)
 	case key.Set():
 		return unknown(err, "the store did not answer; the sandbox may have been made: repeat the request with the same Idempotency-Key")
 	}
@@ -128,8 +131,9 @@ func (u *UseCases) outcome(ctx context.Context, r sandbox.Record, async bool) (V
 			return View{}, u.createFailed(ctx, &r)
 		}
 	}
-	if fault.Is(err, fault.Unavailable) {
-		return View{}, unknown(err, "the store did not answer; the sandbox may exist: ask for it by its sandboxId").About(string(id))
+	if fault.Is(err, fault.Unavailable) { // also when its disk is full: the sandbox was made before
+		return View{}, unavailable("the store did not answer; the sandbox may exist: ask for it by its sandboxId").
+			WithCode(fault.CodeOf(err)).Because(err).About(string(id))
 	}
 	if err != nil {
 		return View{}, err

@@ -20,6 +20,8 @@ type faulty struct {
 	*memstore.Store
 
 	mu sync.Mutex
+	// full says that those of away fail because the disk is full.
+	full bool
 	// away holds the methods that fail before they do anything, lost those that fail after they did it.
 	away, lost map[string]bool
 	calls      []string
@@ -31,6 +33,7 @@ func newFaulty(st *memstore.Store) *faulty {
 
 var (
 	errAway        = fault.New(fault.Unavailable, "the store is not available").RetryAfter(time.Second)
+	errFull        = fault.New(fault.Unavailable, "full; nothing was changed").WithCode(sandbox.CodeStoreFull).RetryAfter(5 * time.Second)
 	errUnconfirmed = fault.New(fault.Unavailable, "not confirmed").WithCode("STORE::UNCONFIRMED").RetryAfter(time.Second)
 )
 
@@ -69,6 +72,9 @@ func (f *faulty) state(method string) (away, lost bool) {
 func call[T any](f *faulty, method string, do func() (T, error)) (T, error) {
 	var none T
 	away, lost := f.state(method)
+	if away && f.full {
+		return none, errFull
+	}
 	if away {
 		return none, errAway
 	}

@@ -239,5 +239,8 @@ func unavailable(text string) *fault.Error {
 // unknown is the answer when the store went away in the middle of a change: whether it was made, or went on, cannot be said. The code of
 // the store's own error stays.
 func unknown(err error, text string) *fault.Error {
+	if fault.CodeOf(err) == sandbox.CodeStoreFull { // that one can be said
+		text = fault.TextOf(err)
+	}
 	return unavailable(text).WithCode(fault.CodeOf(err)).Because(err)
 }
