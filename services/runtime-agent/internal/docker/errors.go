@@ -60,11 +60,15 @@ func internal(text string) *fault.Error {
 	return fault.New(fault.Internal, text).WithCode(executor.CodeStart)
 }
 
-// causeOf finds a known failure in an engine's text; nil if there is none.
+// causeOf finds a known failure in an engine's text; nil if there is none. Who asked for what an engine does not have is told its answer too.
 func causeOf(err error) *fault.Error {
 	text := strings.ToLower(err.Error())
 	for _, c := range causes {
-		if c.text.MatchString(text) {
+		switch {
+		case !c.text.MatchString(text):
+		case fault.Is(c.is, fault.Invalid):
+			return fault.New(fault.Invalid, fault.TextOf(c.is)+"; it answered: "+reason(err)).WithCode(fault.CodeOf(c.is))
+		default:
 			return c.is
 		}
 	}

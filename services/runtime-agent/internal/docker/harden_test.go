@@ -84,7 +84,7 @@ func TestCausesInAnEnginesText(t *testing.T) {
 		part string
 	}{
 		"failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: unable to apply apparmor profile: apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory: unknown": {fault.Internal, "docker.apparmor_profile"},
-		"could not select device driver \"\" with capabilities: [[gpu]]":                                                  {fault.Invalid, "resourceLimits.gpu"},
+		"could not select device driver \"\" with capabilities: [[gpu]]":                                                  {fault.Invalid, `has no GPUs to give; it answered: could not select device driver "" with`},
 		"mkdir /var/lib/docker/overlay2/abc: no space left on device":                                                     {fault.Internal, "a disk of the node is full"},
 		"invalid mount config for type \"bind\": bind source path does not exist: /var/lib/opensandbox/agent/pins/id.1/0": {fault.Internal, "share the engine's view"},
 		"invalid mount config for type \"bind\": bind source path does not exist: /srv/cache":                             {fault.Internal, "docker.sandbox_binds"},
