@@ -23,6 +23,16 @@ func (s *Store) Unplaced(ctx context.Context, max int) ([]sandbox.Record, error)
 	return out, err
 }
 
+// CountUnplaced implements sandbox.Placements.
+func (s *Store) CountUnplaced(ctx context.Context) (int, error) {
+	var n int
+	err := s.do(ctx, func(*step) error {
+		n = len(s.where(func(e *entry) bool { return e.rec.Unplaced() }))
+		return nil
+	})
+	return n, err
+}
+
 // Usage implements sandbox.Placements.
 func (s *Store) Usage(ctx context.Context) (map[string]sandbox.Usage, error) {
 	out := map[string]sandbox.Usage{}

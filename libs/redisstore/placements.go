@@ -15,6 +15,12 @@ func (s *Store) Unplaced(ctx context.Context, max int) ([]sandbox.Record, error)
 	return s.first(ctx, "unplaced", s.keys.unplaced(), max)
 }
 
+// CountUnplaced implements sandbox.Placements, in one round trip whose cost does not grow with the number.
+func (s *Store) CountUnplaced(ctx context.Context) (int, error) {
+	n, err := s.client.ZCard(ctx, s.keys.unplaced()).Result()
+	return int(n), s.failed("count unplaced", err)
+}
+
 // maxAmount is the largest reservation that is counted, in milli-CPUs or bytes (1 PiB): sums of it stay within the range of the
 // server's counters.
 const maxAmount = 1 << 50

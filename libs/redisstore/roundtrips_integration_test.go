@@ -136,6 +136,7 @@ func TestRoundTripsOfWorkers(t *testing.T) {
 		{"renew lease", 2, func() error { return s.RenewLease(ctx, "n", 1) }},
 		{"images", 1, func() error { return s.SetImages(ctx, "n", 1, []string{"i"}) }},
 		{"unplaced", 2, func() error { _, err := s.Unplaced(ctx, 100); return err }},
+		{"count unplaced", 1, func() error { _, err := s.CountUnplaced(ctx); return err }},
 		{"place", 2, func() error {
 			_, err := s.Place(ctx, sandbox.PlaceRequest{ID: "a", Ports: []int{1, 2}, Candidates: candidates})
 			return err

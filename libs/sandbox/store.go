@@ -166,6 +166,8 @@ type Loss struct {
 type Placements interface {
 	// Unplaced returns up to max records that need a node, oldest first.
 	Unplaced(ctx context.Context, max int) ([]Record, error)
+	// CountUnplaced returns how many records need a node, without reading them.
+	CountUnplaced(ctx context.Context) (int, error)
 	// Usage returns what is held on each node, by name; a node that is missing holds nothing. It helps to choose candidates and decides
 	// nothing: Place checks again.
 	Usage(ctx context.Context) (map[string]Usage, error)

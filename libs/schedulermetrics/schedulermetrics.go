@@ -93,7 +93,7 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 			Name: "opensandbox_scheduler_clock_lag_seconds", Help: "How far the clock that deadlines are judged by is behind the machine's, after that jumped ahead.",
 		}),
 		depth: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "opensandbox_scheduler_queue_depth", Help: "Sandboxes without a node at the last look, up to the size of one batch.",
+			Name: "opensandbox_scheduler_queue_depth", Help: "Sandboxes without a node at the last look.",
 		}),
 		heldNodes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "opensandbox_scheduler_lost_nodes_held", Help: "Unreachable nodes whose sandboxes are not given up because too many nodes would go at once. Should be 0.",

@@ -55,7 +55,7 @@ opensandbox_scheduler_placements_total{outcome="other"} 1
 opensandbox_scheduler_placements_total{outcome="placed"} 1
 opensandbox_scheduler_placements_total{outcome="stale"} 0
 opensandbox_scheduler_placements_total{outcome="waits"} 0
-# HELP opensandbox_scheduler_queue_depth Sandboxes without a node at the last look, up to the size of one batch.
+# HELP opensandbox_scheduler_queue_depth Sandboxes without a node at the last look.
 # TYPE opensandbox_scheduler_queue_depth gauge
 opensandbox_scheduler_queue_depth 2
 # HELP opensandbox_scheduler_queue_oldest_age_seconds Age of the oldest sandbox without a node; 0 when there is none. Grows also while the scheduler hangs.

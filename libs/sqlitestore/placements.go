@@ -16,6 +16,16 @@ func (s *Store) Unplaced(ctx context.Context, max int) ([]sandbox.Record, error)
 	return s.records(ctx, "unplaced", s.reads.unplaced, atLeast0(max))
 }
 
+// CountUnplaced implements sandbox.Placements.
+func (s *Store) CountUnplaced(ctx context.Context) (int, error) {
+	if err := s.check(ctx); err != nil {
+		return 0, err
+	}
+	var n int
+	err := s.reads.countUnplaced.QueryRowContext(ctx).Scan(&n)
+	return n, s.failed("count unplaced", err)
+}
+
 // Usage implements sandbox.Placements.
 func (s *Store) Usage(ctx context.Context) (out map[string]sandbox.Usage, err error) {
 	if err := s.check(ctx); err != nil {

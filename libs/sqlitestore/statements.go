@@ -103,7 +103,7 @@ func prepareWrites(ctx context.Context, conn *sql.Conn) (*writeStatements, error
 
 // readStatements are prepared on each connection that reads, when it first needs them.
 type readStatements struct {
-	load, unplaced, nextExpiry, attention, work, onNode, unmirrored, nodes, meta, usage, counts, secret *sql.Stmt
+	load, unplaced, countUnplaced, nextExpiry, attention, work, onNode, unmirrored, nodes, meta, usage, counts, secret *sql.Stmt
 }
 
 func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
@@ -111,6 +111,7 @@ func prepareReads(ctx context.Context, db *sql.DB) (*readStatements, error) {
 	list := []statement{
 		{&r.load, `SELECT body FROM osb_sandbox WHERE id = ?`},
 		{&r.unplaced, `SELECT id, version FROM osb_sandbox WHERE unplaced = 1 ORDER BY created_at, id LIMIT ?`},
+		{&r.countUnplaced, `SELECT count(*) FROM osb_sandbox WHERE unplaced = 1`},
 		{&r.nextExpiry, `SELECT min(expires_at) FROM osb_sandbox WHERE expires_at IS NOT NULL`},
 		{&r.attention, `SELECT id, version, attention_at FROM osb_sandbox WHERE attention_at IS NOT NULL ORDER BY attention_at, id LIMIT ?`},
 		{&r.work, `SELECT id, work_since FROM osb_sandbox WHERE node = ? AND work_since IS NOT NULL ORDER BY work_since LIMIT ?`},

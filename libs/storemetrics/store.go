@@ -74,6 +74,10 @@ func (s *sandboxes) Unplaced(ctx context.Context, max int) ([]sandbox.Record, er
 	return read(ctx, s.observe, "unplaced", func(ctx context.Context) ([]sandbox.Record, error) { return s.Store.Unplaced(ctx, max) })
 }
 
+func (s *sandboxes) CountUnplaced(ctx context.Context) (int, error) {
+	return read(ctx, s.observe, "count_unplaced", s.Store.CountUnplaced)
+}
+
 func (s *sandboxes) Usage(ctx context.Context) (map[string]sandbox.Usage, error) {
 	return read(ctx, s.observe, "usage", s.Store.Usage)
 }

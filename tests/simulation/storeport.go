@@ -125,6 +125,10 @@ func (p storePort) Unplaced(ctx context.Context, max int) ([]sandbox.Record, err
 	return read(p, func() ([]sandbox.Record, error) { return p.s.Unplaced(ctx, max) })
 }
 
+func (p storePort) CountUnplaced(ctx context.Context) (int, error) {
+	return peek(p, func() (int, error) { return p.s.CountUnplaced(ctx) })
+}
+
 func (p storePort) Usage(ctx context.Context) (map[string]sandbox.Usage, error) {
 	return peek(p, func() (map[string]sandbox.Usage, error) { return p.s.Usage(ctx) })
 }

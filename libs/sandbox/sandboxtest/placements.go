@@ -42,6 +42,9 @@ func testUnplaced(e *env) {
 		e.ok(err)
 		e.equal("unplaced", ids(got), want)
 	}
+	n, err := e.CountUnplaced(e.ctx())
+	e.ok(err)
+	e.equal("number of the unplaced", n, 4)
 }
 
 func testPlace(e *env) {

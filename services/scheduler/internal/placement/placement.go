@@ -116,7 +116,9 @@ func (p *Placer) Step(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	p.Metrics.Queue(len(records), oldest(records))
+	if err := p.tell(ctx, records); err != nil {
+		return time.Time{}, err
+	}
 	if len(records) == 0 {
 		p.batch, p.waiting = batch, map[sandbox.ID]bool{}
 		return time.Time{}, nil
@@ -153,6 +155,20 @@ func (p *Placer) Step(ctx context.Context) (time.Time, error) {
 		return now.Add(retry), nil
 	}
 	return time.Time{}, nil
+}
+
+// tell notes how many sandboxes need a node. Only where a batch does not have them all do they have to be counted.
+func (p *Placer) tell(ctx context.Context, records []sandbox.Record) error {
+	depth := len(records)
+	if depth == p.batch {
+		all, err := p.Store.CountUnplaced(ctx)
+		if err != nil {
+			return err
+		}
+		depth = max(depth, all) // others may have been faster meanwhile
+	}
+	p.Metrics.Queue(depth, oldest(records))
+	return nil
 }
 
 // look reads what there is to choose from. What is held is of interest only where there is a choice.

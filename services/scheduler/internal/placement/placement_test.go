@@ -284,9 +284,12 @@ func TestWaitersDoNotBlock(t *testing.T) {
 	}
 	r.now = r.now.Add(time.Second)
 	r.insert("small", sandbox.Resources{CPU: 1})
-	for range 4 {
+	for i := range 4 {
 		if wake := r.step(); wake.IsZero() {
 			t.Fatal("those that wait are not tried again")
+		}
+		if i == 0 && r.told.depth != 251 {
+			t.Errorf("%d are said to have no node, want all 251", r.told.depth)
 		}
 	}
 	if rec := r.get("small"); rec.Placement.Node != "a" {
