@@ -12,14 +12,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/sandbox/sandboxtest"
 )
 
-// trips counts round trips: a pipeline is one.
-type trips struct{ n atomic.Int64 }
+// trips counts round trips, of which a pipeline is one, and how often the server is asked to wait for a replica before it answers.
+type trips struct{ n, waits atomic.Int64 }
 
 func (c *trips) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -33,6 +34,11 @@ func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		c.n.Add(1)
+		for _, cmd := range cmds {
+			if cmd.Name() == "wait" {
+				c.waits.Add(1)
+			}
+		}
 		return next(ctx, cmds)
 	}
 }
@@ -47,14 +53,21 @@ type counted struct {
 
 func openCounted(t *testing.T) counted {
 	t.Helper()
-	c := counted{server: redistest.Start(t, redistest.Options{}), clock: sandboxtest.NewClock(), trips: &trips{}}
-	cl := client(t, single(c.server))
+	return countedOn(t, redistest.Start(t, redistest.Options{}), Config{})
+}
+
+// countedOn opens a counted store on a server.
+func countedOn(t *testing.T, server *redistest.Server, cfg Config) counted {
+	t.Helper()
+	c := counted{server: server, clock: sandboxtest.NewClock(), trips: &trips{}}
+	cl := client(t, single(server))
 	cl.AddHook(c.trips)
-	c.Store = open(t, Config{Client: cl, Clock: c.clock.Now})
+	cfg.Client, cfg.Clock = cl, c.clock.Now
+	c.Store = open(t, cfg)
 	return c
 }
 
-// call is a call and how many round trips it may take.
+// call is a call and how many round trips it may take, confirmed by a replica or not.
 type call struct {
 	name string
 	most int64
@@ -65,7 +78,7 @@ func (c counted) run(t *testing.T, calls []call) {
 	t.Helper()
 	for _, tc := range calls {
 		before := c.trips.n.Load()
-		if err := tc.do(); err != nil {
+		if err := tc.do(); err != nil && fault.CodeOf(err) != CodeUnconfirmed {
 			t.Fatalf("%s: %v", tc.name, err)
 		}
 		if n := c.trips.n.Load() - before; n > tc.most {
@@ -120,6 +133,37 @@ func TestRoundTripsOfTheAPI(t *testing.T) {
 	if left <= 0 || left > sandbox.KeepKey.Milliseconds() {
 		t.Errorf("the key is kept for %d ms", left)
 	}
+}
+
+// TestRoundTripsOfDurableMode holds what durable mode costs the api: no round trip for a change that is made, one wait for each, and
+// nothing for reads. Only what finds its change made already goes to the server once more, to have it confirmed.
+func TestRoundTripsOfDurableMode(t *testing.T) {
+	group := redistest.StartReplicated(t, redistest.Options{})
+	s, ctx := countedOn(t, group.Master, Config{Durable: true}), t.Context()
+	key := sandbox.Key{Name: "k", Hash: "h"}
+	for _, tc := range []struct {
+		call
+		waits int64
+	}{
+		{call{"insert", 1, func() error { return s.insert("a", sandbox.Key{}) }}, 1},
+		{call{"insert with a key", 1, func() error { return s.insert("b", key) }}, 1},
+		{call{"insert again", 1, func() error { return s.insert("c", key) }}, 1},
+		{call{"accept", 1, func() error { _, err := s.Accept(ctx, "a"); return err }}, 1},
+		{call{"get", 1, func() error { _, err := s.Get(ctx, "a"); return err }}, 0},
+		{call{"renew", 1, func() error { _, err := s.Renew(ctx, "a", "t", s.clock.Now().Add(2*time.Hour)); return err }}, 1},
+		{call{"list", 2, s.list(nil)}, 0},
+		{call{"patch metadata", 2, func() error { _, err := s.PatchMetadata(ctx, "a", "t", map[string]*string{"a": nil}); return err }}, 1},
+		{call{"set desired", 2, func() error { _, err := s.SetDesired(ctx, "a", sandbox.DesiredPaused, 1); return err }}, 1},
+		{call{"set gone", 2, func() error { _, err := s.SetGone(ctx, "a", sandbox.ReasonDeleted); return err }}, 1},
+		{call{"set gone again", 2, func() error { _, err := s.SetGone(ctx, "a", sandbox.ReasonDeleted); return err }}, 1},
+	} {
+		before := s.trips.waits.Load()
+		s.run(t, []call{tc.call})
+		if n := s.trips.waits.Load() - before; n != tc.waits {
+			t.Errorf("%s: waits %d times for a replica, want %d", tc.name, n, tc.waits)
+		}
+	}
+	sound(t, s.Store)
 }
 
 // TestRoundTripsOfWorkers holds what keeps scheduler and agents fast.
