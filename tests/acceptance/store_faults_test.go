@@ -132,8 +132,8 @@ func TestStoreOnAFullDisk(t *testing.T) {
 		return full.status != http.StatusAccepted
 	})
 	wantEnvelope(t, "a create on a full disk", full, http.StatusServiceUnavailable)
-	if full.header.Get("Retry-After") == "" {
-		t.Errorf("the answer does not say when to come again: %v", full)
+	if full.header.Get("Retry-After") == "" || full.text("code") != "STORE::FULL" || !strings.Contains(full.text("message"), "was not made") {
+		t.Errorf("the answer does not say what was wrong, what became of it and when to come again: %v", full)
 	}
 	if got := s.state(id); got != "Running" {
 		t.Errorf("the sandbox is shown as %s", got)
