@@ -206,7 +206,7 @@ func TestNewerRecord(t *testing.T) {
 			return err
 		},
 	} {
-		if err := call(); fault.CodeOf(err) != CodeNewerRecord {
+		if err := call(); fault.CodeOf(err) != sandbox.CodeNewerRecord {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -57,7 +57,7 @@ func (s *Store) loadAll(ctx context.Context, ids []sandbox.ID) (out []*sandbox.R
 		switch {
 		case err == nil:
 			out[i] = r
-		case fault.CodeOf(err) == CodeNewerRecord:
+		case sandbox.IsUnread(err):
 			if unknown == nil {
 				unknown = &sandbox.Unread{Because: err}
 			}

@@ -22,9 +22,6 @@ const schema = "1"
 // accepted, version and ports, and the time of creation, which the insert takes from the server.
 var fields = []string{"b", "x", "a", "v", "p", "z", "c"}
 
-// CodeNewerRecord is the wire code for a record that a newer version of this program wrote.
-const CodeNewerRecord = sandbox.CodeNewerRecord
-
 // decode reads the values of fields. It gives sandbox.ErrNotFound for a record that does not exist.
 func decode(id sandbox.ID, values []any) (*sandbox.Record, error) {
 	v := make([]string, len(fields))
@@ -39,7 +36,7 @@ func decode(id sandbox.ID, values []any) (*sandbox.Record, error) {
 	}
 	if made != schema {
 		return nil, fault.Newf(fault.Internal, "the record was written by another version of this program (schema %q; this one knows %q)", made, schema).
-			WithCode(CodeNewerRecord).About(string(id))
+			WithCode(sandbox.CodeNewerRecord).About(string(id))
 	}
 	var r sandbox.Record
 	if err := json.Unmarshal([]byte(body), &r); err != nil {

@@ -112,6 +112,7 @@ func AwaitReplica(t testing.TB, master, replica *Server) {
 	})
 }
 
+// awaitSentinels waits until each sentinel knows the replica and the others: only then can they replace the master.
 func (g *Group) awaitSentinels(t testing.TB) {
 	t.Helper()
 	for _, s := range g.Sentinels {
