@@ -56,9 +56,8 @@ type process struct {
 	crashed bool
 	// began is when it was started.
 	began time.Time
-	// stoppedUntil keeps the threads from running, as SIGSTOP does; heldUntil is the same since the start of the world.
-	stoppedUntil time.Time
-	heldUntil    time.Duration
+	// stoppedUntil, since the start of the world, keeps the threads from running, as SIGSTOP does.
+	stoppedUntil time.Duration
 	// restart starts the process again after a crash; nil for those that do not come back.
 	restart func()
 	// link belongs to the machine and outlives the process; nil for those that do not use the store.
@@ -113,6 +112,9 @@ func (w *world) reachedSince(p *process) time.Time {
 	}
 	return since
 }
+
+// stoppedUntil returns until when a process is or was stopped; the start of the world if it never was.
+func (w *world) stoppedUntil(p *process) time.Time { return w.start.Add(p.stoppedUntil) }
 
 // set cuts or mends a link.
 func (w *world) set(l *link, down bool) {
@@ -201,7 +203,7 @@ func (w *world) step() bool {
 			ready = append(ready, t)
 			continue
 		}
-		soonest = min(soonest, max(t.wakeAt, t.proc.heldUntil))
+		soonest = min(soonest, max(t.wakeAt, t.proc.stoppedUntil))
 	}
 	w.threads, w.ready = alive, ready
 	if len(alive) == 0 {
@@ -225,7 +227,7 @@ func (w *world) canRun(t *thread) bool {
 	if t.proc.crashed {
 		return true // to unwind
 	}
-	if w.elapsed < t.proc.heldUntil {
+	if w.elapsed < t.proc.stoppedUntil {
 		return false
 	}
 	if w.elapsed >= t.wakeAt {

@@ -163,7 +163,7 @@ func (p *plane) suspend(proc *process, d time.Duration) {
 		return
 	}
 	p.say("chaos", "SIGSTOP %s for %v", proc.name, d)
-	proc.stoppedUntil, proc.heldUntil = p.now.Add(d), p.elapsed+d
+	proc.stoppedUntil = p.elapsed + d
 	if proc.stopping.After(p.now) { // in the middle of that, too
 		proc.stopping = proc.stopping.Add(d)
 	}

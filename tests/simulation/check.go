@@ -127,7 +127,7 @@ func (c *checker) late(due time.Time) {
 		if s.crashed || !c.p.reaches(s) {
 			continue
 		}
-		since := latest(c.p.reachedSince(s), s.stoppedUntil, c.back.settled)
+		since := latest(c.p.reachedSince(s), c.p.stoppedUntil(s), c.back.settled)
 		if c.p.now.Sub(s.began) <= scheduler.Hearing+5*time.Second { // it may still wait for an agent that answers
 			since = latest(since, earliest(c.answerable(), s.began.Add(scheduler.Hearing)))
 		}
@@ -141,7 +141,7 @@ func (c *checker) answerable() time.Time {
 	at := c.p.now
 	for _, n := range c.p.nodes {
 		if a := n.agent; !a.crashed && c.p.reaches(a) {
-			at = earliest(at, latest(c.p.reachedSince(a), a.stoppedUntil))
+			at = earliest(at, latest(c.p.reachedSince(a), c.p.stoppedUntil(a)))
 		}
 	}
 	return at

@@ -129,7 +129,7 @@ func (n *simNode) off() bool { return n.dead && n.agent.crashed && n.agent.resta
 // An agent that has begun, or goes on, after the limit has the same time for it.
 func (p *plane) stopped(n *simNode, from time.Time) bool {
 	able := from.Add(cutOffAfter)
-	for _, at := range []time.Time{n.agent.began, n.agent.stoppedUntil} {
+	for _, at := range []time.Time{n.agent.began, p.stoppedUntil(n.agent)} {
 		if at.After(able) {
 			able = at
 		}
