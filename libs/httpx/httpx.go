@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	"opensandbox/libs/plainhttp"
 )
 
 // Limits of every listener. Bodies that stream have none of these: they are bounded by their handlers.
@@ -24,6 +26,7 @@ const (
 type Server struct {
 	http     *http.Server
 	listener net.Listener
+	plain    *plainhttp.Listener
 	leaving  chan struct{}
 	draining chan struct{}
 	linger   time.Duration
@@ -56,9 +59,10 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("backlog of %s: %w", cfg.Address, err)
 	}
+	server := &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: cfg.KeepAlive, MaxHeaderBytes: maxHeaderBytes}
 	return &Server{
-		listener: l, leaving: make(chan struct{}), draining: make(chan struct{}), linger: cfg.Linger, grace: cfg.Grace,
-		http: &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: cfg.KeepAlive, MaxHeaderBytes: maxHeaderBytes},
+		listener: l, plain: plainhttp.New(l, server), http: server,
+		leaving: make(chan struct{}), draining: make(chan struct{}), linger: cfg.Linger, grace: cfg.Grace,
 	}, nil
 }
 
@@ -93,7 +97,7 @@ func (s *Server) Draining() <-chan struct{} { return s.draining }
 func (s *Server) Run(ctx context.Context, h http.Handler) error {
 	s.http.Handler = h
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listener) }()
+	go func() { failed <- s.http.Serve(s.plain) }()
 	select {
 	case err := <-failed:
 		close(s.leaving)
@@ -111,13 +115,23 @@ func (s *Server) Run(ctx context.Context, h http.Handler) error {
 	close(s.draining)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
-	if err := s.http.Shutdown(grace); err != nil {
-		_ = s.http.Close() // the grace time is over: cut what is left
-	}
+	s.end(grace)
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
+}
+
+// end stops accepting, waits for the requests in progress until ctx ends, and cuts what is left.
+func (s *Server) end(ctx context.Context) {
+	s.http.SetKeepAlivesEnabled(false)
+	s.plain.Drain(ctx)
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close()
+	}
+	if s.plain.Wait(ctx) != nil {
+		s.plain.Cut()
+	}
 }
 
 // Close gives the address back without having served.

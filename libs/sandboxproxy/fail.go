@@ -1,6 +1,7 @@
 package sandboxproxy
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -20,10 +21,14 @@ const (
 // CodeInvalidBody is the wire code of a router for a request whose body breaks off, or is not in the form that its header promises.
 const CodeInvalidBody = "INGRESS::INVALID_BODY"
 
-// fail answers a request that was not forwarded, or to which no answer came.
-func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	c := callOf(r.Context())
-	if r.Context().Err() != nil || c.seen.hijacked {
+// fail is refuse as httputil calls it.
+func (p *Proxy) fail(_ http.ResponseWriter, r *http.Request, err error) {
+	p.refuse(r.Context(), callOf(r.Context()), err)
+}
+
+// refuse answers a request that was not forwarded, or to which no answer came.
+func (p *Proxy) refuse(ctx context.Context, c *call, err error) {
+	if ctx.Err() != nil || c.seen.hijacked {
 		return // nobody is left to answer
 	}
 	if c.body.broken.Load() {
@@ -36,20 +41,20 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	_, classified := errors.AsType[*fault.Error](err)
 	if classified {
-		p.deps.Log.DebugContext(r.Context(), "request refused", "error", err)
+		p.deps.Log.DebugContext(ctx, "request refused", "error", err)
 	} else {
-		p.deps.Log.WarnContext(r.Context(), "no answer from a sandbox",
+		p.deps.Log.WarnContext(ctx, "no answer from a sandbox",
 			"sandbox", c.route.ID, "port", c.route.Port, "address", c.upstream.Address, "error", err)
 	}
 	status, code, text := p.unanswered(err, c)
-	if p.cfg.Dialect.CloseWebSockets && c.seen.kind == KindWebSocket && closeWebSocket(w, r, closeCodeOf(err), text) {
+	if p.cfg.Dialect.CloseWebSockets && c.seen.kind == KindWebSocket && closeWebSocket(c.out, c.in, closeCodeOf(err), text) {
 		return
 	}
 	if classified {
-		kitx.WriteError(w, fault.New(fault.KindOf(err), text).WithCode(fault.CodeOf(err)).About(fault.SubjectOf(err)).RetryAfter(fault.RetryAfterOf(err)))
+		kitx.WriteError(c.out, fault.New(fault.KindOf(err), text).WithCode(fault.CodeOf(err)).About(fault.SubjectOf(err)).RetryAfter(fault.RetryAfterOf(err)))
 		return
 	}
-	writeEnvelope(w, status, code, text)
+	writeEnvelope(c.out, status, code, text)
 }
 
 // unanswered returns what a client is told; status and code only of what the application did.

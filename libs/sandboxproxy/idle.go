@@ -3,6 +3,7 @@ package sandboxproxy
 import (
 	"container/list"
 	"errors"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -116,22 +117,26 @@ func (p *idlePool) conn(value any) *leanConn {
 	return c
 }
 
-// quiet reports whether an idle connection is still open and the application has sent nothing that nobody asked for.
-func (c *leanConn) quiet() bool {
-	sc, ok := c.conn.(syscall.Conn)
+// quietness returns what reports whether an idle connection is still open and the application has sent nothing that nobody asked for. It is made
+// once for each connection, and called by one goroutine at a time.
+func quietness(conn net.Conn) func() bool {
+	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return false
+		return func() bool { return false }
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return func() bool { return false }
 	}
 	open := false
-	err = raw.Read(func(fd uintptr) bool {
+	look := func(fd uintptr) bool {
 		var b [1]byte
 		_, _, got := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		open = errors.Is(got, syscall.EAGAIN)
 		return true
-	})
-	return err == nil && open
+	}
+	return func() bool {
+		open = false
+		return raw.Read(look) == nil && open
+	}
 }

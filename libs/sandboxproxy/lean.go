@@ -8,92 +8,65 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
-	"strings"
 	"time"
+
+	"opensandbox/libs/sandboxproxy/resolve"
 )
 
-// lean is the transport of requests that have no body, ask for no other protocol and may be sent twice, which are nearly all. It does in
-// the goroutine of the request what http.Transport does with two more for each connection. It sends what that would send and reads
-// answers with the same parser; all other requests go to rest. It may be used concurrently.
+// lean keeps connections to applications for plain requests. It does in the goroutine of the request what http.Transport does with two
+// more for each connection, and reads answers with the same parser. It may be used concurrently.
 type lean struct {
-	rest http.RoundTripper
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// answerTimeout bounds the time from the first byte of a request to the end of the header of its answer; 0 means no bound.
-	answerTimeout time.Duration
-	idle          idlePool
+	p    *Proxy
+	idle idlePool
 }
 
-// isLean reports whether lean takes the request on itself. A body may be long, and its answer may come before its end; tunnels cannot be
-// looked at while they are idle.
-func isLean(req *http.Request) bool {
-	switch req.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-	default:
-		return false
-	}
-	if req.Body != nil && req.Body != http.NoBody || req.ContentLength != 0 || len(req.TransferEncoding) > 0 || req.URL.Scheme != "http" {
-		return false
-	}
-	h := req.Header
-	return h["Upgrade"] == nil && h["Connection"] == nil && h["Expect"] == nil && !strings.HasPrefix(req.URL.Host, tunnelMark)
-}
-
-// RoundTrip implements http.RoundTripper.
-func (l *lean) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !isLean(req) {
-		return l.rest.RoundTrip(req)
-	}
-	ctx := req.Context()
+// roundTrip sends the request of c to up, and returns the answer as far as its header has come. Its body must be closed.
+func (l *lean) roundTrip(ctx context.Context, c *call, up resolve.Upstream) (*http.Response, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		c := l.idle.take(req.URL.Host)
-		reused := c != nil
+		conn := l.idle.take(poolAddress(up))
+		reused := conn != nil
 		if !reused {
-			conn, err := l.dial(ctx, "tcp", req.URL.Host)
+			made, err := l.p.connect(ctx, "tcp", poolAddress(up))
 			if err != nil {
 				return nil, err
 			}
-			c = newLeanConn(conn, req.URL.Host)
+			conn = newLeanConn(made, poolAddress(up))
 		}
-		res, err := l.exchange(c, req)
+		res, err := l.exchange(ctx, conn, c, up)
 		if err == nil {
 			return res, nil
 		}
-		_ = c.conn.Close()
+		_ = conn.conn.Close()
 		if ctxErr := ctx.Err(); ctxErr != nil {
 			return nil, ctxErr
 		}
 		// An application may close a connection that was idle at the moment at which it is used again. Then there was no byte of an answer.
-		if !reused || c.answered || isTimeout(err) {
+		if !reused || conn.answered || isTimeout(err) {
 			return nil, err
 		}
 	}
 }
 
 // exchange sends a request and reads the header of its answer. After an error the connection must be closed.
-func (l *lean) exchange(c *leanConn, req *http.Request) (*http.Response, error) {
-	var deadline time.Time
-	if l.answerTimeout > 0 {
-		deadline = time.Now().Add(l.answerTimeout)
-	}
-	if err := c.conn.SetDeadline(deadline); err != nil {
+func (l *lean) exchange(ctx context.Context, conn *leanConn, c *call, up resolve.Upstream) (*http.Response, error) {
+	if err := conn.expectWithin(l.p.cfg.AnswerTimeout); err != nil {
 		return nil, err
 	}
 	// The client's going away ends what waits for the connection, until it is idle again.
-	stop := context.AfterFunc(req.Context(), func() { _ = c.conn.Close() })
-	res, err := c.roundTrip(req)
-	if err == nil && l.answerTimeout > 0 {
-		err = c.conn.SetDeadline(time.Time{}) // an answer that has begun takes as long as it takes
+	stop := context.AfterFunc(ctx, func() { _ = conn.conn.Close() })
+	l.p.writeRequest(ctx, conn.out, c, up)
+	res, err := conn.answer(c)
+	if err == nil && int64(conn.in.Buffered()) < res.ContentLength || err == nil && res.ContentLength < 0 {
+		err = conn.expectWithin(0) // an answer that has begun takes as long as it takes
 	}
 	if err != nil {
 		stop()
 		return nil, err
 	}
-	body := &leanBody{ReadCloser: res.Body, l: l, c: c, stop: stop, keep: !res.Close}
+	body := &leanBody{ReadCloser: res.Body, l: l, c: conn, stop: stop, keep: !res.Close}
 	res.Body = body
 	if body.ReadCloser == http.NoBody {
 		res.Body = http.NoBody
@@ -112,13 +85,17 @@ type leanConn struct {
 	room int64
 	// answered says that a byte of the answer has come.
 	answered bool
+	// until is the time limit that is in force, or zero.
+	until time.Time
 	// since is when it became idle; it belongs to the pool.
 	since time.Time
+	quiet func() bool
 }
 
 func newLeanConn(conn net.Conn, address string) *leanConn {
 	c := &leanConn{conn: conn, address: address}
 	c.in, c.out = bufio.NewReader(c), bufio.NewWriter(conn)
+	c.quiet = quietness(conn)
 	return c
 }
 
@@ -138,16 +115,14 @@ func (c *leanConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *leanConn) roundTrip(req *http.Request) (*http.Response, error) {
+// answer sends what was written, and reads the header of the answer to the request of call.
+func (c *leanConn) answer(call *call) (*http.Response, error) {
 	c.room, c.answered = maxAnswerHeader, false
-	if err := req.Write(c.out); err != nil {
-		return nil, err
-	}
 	if err := c.out.Flush(); err != nil {
 		return nil, err
 	}
 	for {
-		res, err := http.ReadResponse(c.in, req)
+		res, err := http.ReadResponse(c.in, call.in)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
@@ -161,20 +136,35 @@ func (c *leanConn) roundTrip(req *http.Request) (*http.Response, error) {
 		if res.StatusCode == http.StatusSwitchingProtocols {
 			return nil, errors.New("the application switches to a protocol that nobody asked for")
 		}
-		if err := interim(req.Context(), res); err != nil {
-			return nil, err
-		}
+		call.interim(res)
 		c.room = maxAnswerHeader
 	}
 }
 
-// interim tells whoever waits for it of an interim answer, as http.Transport does.
-func interim(ctx context.Context, res *http.Response) error {
-	trace := httptrace.ContextClientTrace(ctx)
-	if trace == nil || trace.Got1xxResponse == nil {
+// interim passes on an answer that another one follows.
+func (c *call) interim(res *http.Response) {
+	h := c.out.Header()
+	add(h, res.Header)
+	c.out.WriteHeader(res.StatusCode)
+	clear(h)
+}
+
+// expectWithin bounds the reads and writes from now on; 0 means no bound. A bound in force that is at most a tenth longer stays, because setting it
+// takes longer than it should for each request.
+func (c *leanConn) expectWithin(d time.Duration) error {
+	until := time.Time{}
+	if d > 0 {
+		until = time.Now().Add(d)
+		if left := c.until.Sub(until); !c.until.IsZero() && left >= 0 && left <= d/10 {
+			return nil
+		}
+		until = until.Add(d / 10)
+	}
+	if until.Equal(c.until) {
 		return nil
 	}
-	return trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header))
+	c.until = until
+	return c.conn.SetDeadline(until)
 }
 
 // leanBody is the body of an answer. It gives the connection back at its end.

@@ -87,27 +87,35 @@ func kindOf(r *http.Request) string {
 	return KindUpgrade
 }
 
-// begin counts and traces a request. end must be called.
-func (p *Proxy) begin(r *http.Request, c *call) (ctx context.Context, end func()) {
+// begin counts and traces the request of c. end must be called.
+func (p *Proxy) begin(c *call, plain bool) (context.Context, trace.Span) {
 	p.busy.enter()
-	c.seen = observation{began: time.Now(), kind: kindOf(r), outcome: ClientGone}
-	p.deps.Observer.Active(c.seen.kind, 1)
-	ctx = propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-	ctx, c.cut = context.WithCancel(ctx)
-	ctx, span := p.tracer.Start(ctx, p.cfg.Dialect.Name+" forward", trace.WithSpanKind(trace.SpanKindServer))
-	return ctx, func() {
-		c.cut()
-		p.answered(c, 0)
-		p.deps.Observer.Active(c.seen.kind, -1)
-		if span.IsRecording() {
-			describe(span, r.Method, c)
-		}
-		span.End()
-		if p.deps.Log.Enabled(ctx, slog.LevelDebug) {
-			p.logRequest(ctx, r.Method, c)
-		}
-		p.busy.leave()
+	c.seen = observation{began: time.Now(), kind: KindHTTP, outcome: ClientGone}
+	if !plain {
+		c.seen.kind = kindOf(c.in)
 	}
+	p.deps.Observer.Active(c.seen.kind, 1)
+	ctx := propagation.TraceContext{}.Extract(c.in.Context(), propagation.HeaderCarrier(c.in.Header))
+	if !plain {
+		ctx, c.cut = context.WithCancel(ctx)
+	}
+	return p.tracer.Start(ctx, p.cfg.Dialect.Name+" forward", trace.WithSpanKind(trace.SpanKindServer))
+}
+
+func (p *Proxy) end(ctx context.Context, span trace.Span, c *call) {
+	if c.cut != nil {
+		c.cut()
+	}
+	p.answered(c, 0)
+	p.deps.Observer.Active(c.seen.kind, -1)
+	if span.IsRecording() {
+		describe(span, c.in.Method, c)
+	}
+	span.End()
+	if p.deps.Log.Enabled(ctx, slog.LevelDebug) {
+		p.logRequest(ctx, c.in.Method, c)
+	}
+	p.busy.leave()
 }
 
 func (p *Proxy) logRequest(ctx context.Context, method string, c *call) {

@@ -77,7 +77,9 @@ type Proxy struct {
 	cfg       Config
 	deps      Deps
 	transport *http.Transport
-	lean      *lean
+	lean      lean
+	buffers   buffers
+	unwanted  map[string]bool
 	reverse   *httputil.ReverseProxy
 	tracer    trace.Tracer
 	busy      busy
@@ -94,7 +96,7 @@ func New(cfg Config, deps Deps) *Proxy {
 	if deps.Tracers == nil {
 		deps.Tracers = noop.NewTracerProvider()
 	}
-	p := &Proxy{cfg: cfg, deps: deps, tracer: deps.Tracers.Tracer("opensandbox/libs/sandboxproxy")}
+	p := &Proxy{cfg: cfg, deps: deps, unwanted: unwanted(&cfg.Dialect), tracer: deps.Tracers.Tracer("opensandbox/libs/sandboxproxy")}
 	p.transport = &http.Transport{
 		DialContext:            p.dial,
 		DisableCompression:     true, // the client's own Accept-Encoding goes through, and so does its absence
@@ -105,12 +107,12 @@ func New(cfg Config, deps Deps) *Proxy {
 		ResponseHeaderTimeout:  cfg.AnswerTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 	}
-	p.lean = &lean{rest: p.transport, dial: p.connect, answerTimeout: cfg.AnswerTimeout}
+	p.lean.p = p
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:   p.rewrite,
 		Transport: redialing{p},
 		// Without a FlushInterval httputil sends event streams and answers of unknown length on as they come; answer does that with others.
-		BufferPool:     &buffers{},
+		BufferPool:     &p.buffers,
 		ErrorLog:       slog.NewLogLogger(deps.Log.Handler(), slog.LevelDebug),
 		ModifyResponse: p.modifyResponse,
 		ErrorHandler:   p.fail,
@@ -172,29 +174,36 @@ func callOf(ctx context.Context) *call {
 
 // ServeHTTP forwards r, or answers with the error envelope.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{body: &requestBody{ReadCloser: r.Body, length: r.ContentLength}}
+	c := &call{in: r, body: &requestBody{ReadCloser: r.Body, length: r.ContentLength}}
 	c.out = &answer{ResponseWriter: w, c: c, p: p}
-	ctx, end := p.begin(r, c)
-	defer end()
+	plain := isPlain(r)
+	ctx, span := p.begin(c, plain)
+	defer p.end(ctx, span, c)
+	if err := p.find(ctx, c); err != nil {
+		p.refuse(ctx, c, err)
+		return
+	}
+	if plain && c.upstream.Tunnel == nil { // a tunnel cannot be looked at while it is idle
+		p.plain(ctx, c)
+		return
+	}
 	r = r.WithContext(context.WithValue(ctx, callKey{}, c))
 	r.Body, c.in = c.body, r
-	p.forward(c.out, r, c)
+	p.reverse.ServeHTTP(c.out, r)
 }
 
-func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, c *call) {
-	var err error
-	if c.route, err = p.deps.Mode.Parse(target.Request{Path: rawPath(r), Host: r.Host, Header: r.Header.Get}); err != nil {
-		p.fail(w, r, err)
-		return
+// find finds out what the request of c is for and where that is.
+func (p *Proxy) find(ctx context.Context, c *call) (err error) {
+	if c.route, err = p.deps.Mode.Parse(target.Request{Path: rawPath(c.in), Host: c.in.Host, Header: c.in.Header.Get}); err != nil {
+		return err
 	}
-	if c.upstream, err = p.deps.Resolver.Resolve(r.Context(), c.route.Target); err != nil {
-		p.fail(w, r, err)
-		return
+	if c.upstream, err = p.deps.Resolver.Resolve(ctx, c.route.Target); err != nil {
+		return err
 	}
 	if p.deps.Uses != nil {
-		p.deps.Uses.Used(c.route.ID, c.route.Port, c.route.RequestURI, r.Header.Get(renewintent.Header))
+		p.deps.Uses.Used(c.route.ID, c.route.Port, c.route.RequestURI, c.in.Header.Get(renewintent.Header))
 	}
-	p.reverse.ServeHTTP(w, r)
+	return nil
 }
 
 // rawPath returns the path byte by byte. The absolute form of a request line, which only clients of forward proxies send, has lost
@@ -210,13 +219,19 @@ func rawPath(r *http.Request) string {
 // buffers keeps the buffers that bodies are copied through.
 type buffers struct{ pool sync.Pool }
 
-// Get implements httputil.BufferPool.
-func (b *buffers) Get() []byte {
+// take and give lend one.
+func (b *buffers) take() *[]byte {
 	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
+		return p
 	}
-	return make([]byte, copyBuffer)
+	p := make([]byte, copyBuffer)
+	return &p
 }
 
+func (b *buffers) give(p *[]byte) { b.pool.Put(p) }
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte { return *b.take() }
+
 // Put implements httputil.BufferPool.
-func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
+func (b *buffers) Put(p []byte) { b.give(&p) }

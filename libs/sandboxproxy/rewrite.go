@@ -51,9 +51,17 @@ func (p *Proxy) aim(out *http.Request, c *call, up resolve.Upstream) {
 		out.Host = up.Address
 	}
 	delete(out.Header, tokenHeader)
-	if token, ok := c.in.Header[tokenHeader]; ok && (up.Prefix != "" || c.route.Port == resolve.ExecdPort) {
+	if token := p.token(c, up); token != nil {
 		out.Header[tokenHeader] = token
 	}
+}
+
+// token returns the access token that goes to up: only a daemon gets it.
+func (p *Proxy) token(c *call, up resolve.Upstream) []string {
+	if up.Prefix != "" || c.route.Port == resolve.ExecdPort {
+		return c.in.Header[tokenHeader]
+	}
+	return nil
 }
 
 // upstreamURL keeps path and query as they came. net/url re-encodes some characters that clients do send; then the opaque form
@@ -73,10 +81,15 @@ func upstreamURL(up resolve.Upstream, path string, in *url.URL) *url.URL {
 }
 
 func (p *Proxy) modifyResponse(res *http.Response) error {
+	return p.modify(res, callOf(res.Request.Context()))
+}
+
+// modify makes what an application answers what the client gets. Headers of the connection are off already.
+func (p *Proxy) modify(res *http.Response, c *call) error {
 	if res.StatusCode < http.StatusContinue { // net/http reads such a status, and panics when it is to write it
 		return fmt.Errorf("the application answers with status %03d", res.StatusCode)
 	}
-	c, h, d := callOf(res.Request.Context()), res.Header, &p.cfg.Dialect
+	h, d := res.Header, &p.cfg.Dialect
 	if d.CloseWebSockets && c.seen.kind == KindWebSocket && res.StatusCode != http.StatusSwitchingProtocols {
 		return notUpgraded{res.StatusCode}
 	}

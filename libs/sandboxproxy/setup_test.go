@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"opensandbox/libs/plainhttp"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/sandboxproxy"
 	"opensandbox/libs/sandboxproxy/resolve"
@@ -116,7 +117,10 @@ func start(t *testing.T, cfg sandboxproxy.Config, d sandboxproxy.Resolver) *rout
 	r := &router{log: &syncBuffer{}, uses: &uses{}}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	p := sandboxproxy.New(cfg, sandboxproxy.Deps{Mode: target.URI{}, Resolver: d, Uses: r.uses, Log: log})
-	r.Server = httptest.NewServer(p)
+	r.Server = httptest.NewUnstartedServer(p)
+	plain := plainhttp.New(r.Server.Listener, r.Server.Config) // as package httpx has it in front
+	r.Server.Listener = plain
+	r.Server.Start()
 	r.client = &http.Client{
 		Transport:     &http.Transport{DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -124,6 +128,7 @@ func start(t *testing.T, cfg sandboxproxy.Config, d sandboxproxy.Resolver) *rout
 	t.Cleanup(func() {
 		r.client.CloseIdleConnections()
 		r.Server.Close()
+		plain.Cut()
 		p.Close()
 	})
 	return r
