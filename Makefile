@@ -32,6 +32,11 @@ build-execd: ## build only the daemon that runs in sandboxes
 	@mkdir -p $(dir $(EMBEDDED))
 	@cmp -s bin/opensandbox-execd $(EMBEDDED) || cp bin/opensandbox-execd $(EMBEDDED)
 
+.PHONY: build-sabotaged
+build-sabotaged: build-execd ## build the programs into bin/sabotaged, for tests that end them at a named step
+	@mkdir -p bin/sabotaged
+	CGO_ENABLED=0 go build -trimpath -tags embed_execd,sabotage -ldflags '$(LDFLAGS)' -o bin/sabotaged/ $(addprefix ./,$(PROGRAMS))
+
 .PHONY: rootfs
 rootfs: ## make bin/rootfs, what all images of services have beside their program
 	@scripts/compose-images.sh rootfs

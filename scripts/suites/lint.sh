@@ -14,6 +14,7 @@ skipped=$(grep -rnE --include='*_test.go' '\b[tbf]\.(Skip|SkipNow|Skipf)\(' libs
 go vet work
 go vet -tags integration work
 go vet -tags e2e work
+go vet -tags e2e,sabotage work
 say "go vet: no findings."
 
 staticcheck=$CACHE/bin/staticcheck-$(digest "$ROOT/tools/go.mod" "$ROOT/tools/go.sum")-$(go env GOVERSION)
@@ -24,6 +25,7 @@ fi
 # SA1019 (deprecated) is off: the oldest engine that we support knows only fields that the Docker client calls deprecated.
 "$staticcheck" -checks inherit,-SA1019 -tags integration work
 "$staticcheck" -checks inherit,-SA1019 -tags e2e work
+"$staticcheck" -checks inherit,-SA1019 -tags e2e,sabotage work
 say "staticcheck: no findings."
 
 shellcheck -x scripts/*.sh scripts/suites/*.sh .ci/run

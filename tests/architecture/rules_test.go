@@ -11,19 +11,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// load lists all packages of the workspace with what they import.
-func load(t *testing.T) []Package {
+// load lists all packages of the workspace with what they import when they are built with tags.
+func load(t *testing.T, tags string) []Package {
 	t.Helper()
 	type listed struct {
 		ImportPath, Dir string
 		Standard        bool
 		Imports, Deps   []string
 	}
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Standard,Imports,Deps", "work")
+	cmd := exec.Command("go", "list", "-deps", "-tags", tags, "-json=ImportPath,Dir,Standard,Imports,Deps", "work")
 	cmd.Dir = filepath.Join("..", "..")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -54,14 +55,36 @@ func load(t *testing.T) []Package {
 
 func TestImportRules(t *testing.T) {
 	t.Parallel()
-	packages := load(t)
-	if len(packages) < 20 {
-		t.Fatalf("only %d packages were found", len(packages))
-	}
-	for _, p := range packages {
-		for _, f := range Check(p) {
-			t.Error(f)
+	for _, tags := range []string{"", "sabotage"} {
+		packages := load(t, tags)
+		if len(packages) < 20 {
+			t.Fatalf("only %d packages were found with tags %q", len(packages), tags)
 		}
+		for _, p := range packages {
+			for _, f := range Check(p) {
+				t.Errorf("tags %q: %s", tags, f)
+			}
+		}
+	}
+}
+
+// TestPeopleGetNoSabotage shows that no program has the sabotaged ports in it unless it is built for the tests that want them.
+func TestPeopleGetNoSabotage(t *testing.T) {
+	t.Parallel()
+	const sabotage = root + "libs/sabotage"
+	reach := func(tags string) (by []string) {
+		for _, p := range load(t, tags) {
+			if strings.Contains(p.Path, "/cmd/opensandbox-") && slices.Contains(p.Deps, sabotage) {
+				by = append(by, p.Path)
+			}
+		}
+		return by
+	}
+	if by := reach(""); len(by) > 0 {
+		t.Errorf("these reach %s: %q", sabotage, by)
+	}
+	if by := reach("sabotage"); len(by) != 5 {
+		t.Errorf("with the tag, these reach %s: %q; want the single binary and four services", sabotage, by)
 	}
 }
 
@@ -99,7 +122,7 @@ func TestNoHiddenState(t *testing.T) {
 	t.Parallel()
 	timeless := []string{"libs/sandbox", "libs/node", "libs/executor", "services/runtime-agent/internal/converge", "services/scheduler/internal/placement",
 		"services/scheduler/internal/reconcile", "services/scheduler/internal/deadline"}
-	for _, p := range load(t) {
+	for _, p := range load(t, "") {
 		files, err := filepath.Glob(filepath.Join(p.Dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +156,7 @@ func TestNoHiddenState(t *testing.T) {
 // TestSuitesStayInTests fails when product code imports a suite or a fake.
 func TestSuitesStayInTests(t *testing.T) {
 	t.Parallel()
-	for _, p := range load(t) {
+	for _, p := range load(t, "") {
 		for _, imp := range p.Imports {
 			suite := strings.HasPrefix(imp, root) && (strings.HasSuffix(imp, "test") || strings.HasSuffix(imp, "/fakeexec"))
 			if suite && !strings.HasPrefix(p.Path, root+"tests/") && !strings.HasSuffix(p.Path, "test") {

@@ -57,13 +57,17 @@ func OpenDocker(ctx context.Context, cfg DockerConfig) (Docker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return docker.Open(ctx, docker.Config{
+	engine, err := docker.Open(ctx, docker.Config{
 		Installation: cfg.Installation, Node: cfg.Node, PublishHost: cfg.PublishHost, DropCapabilities: cfg.DropCapabilities,
 		NoNewPrivileges: cfg.NoNewPrivileges, PidsLimit: int64(cfg.PidsLimit), APITimeout: cfg.APITimeout, PullTimeout: cfg.PullTimeout,
 		NetworkMode: cfg.NetworkMode, SeccompProfile: cfg.SeccompProfile, AppArmorProfile: cfg.AppArmorProfile,
 		SandboxEnv: cfg.SandboxEnv, SandboxBinds: cfg.SandboxBinds, AllowedHostPaths: cfg.AllowedHostPaths, StateDir: cfg.StateDir,
-		Daemon: daemon, Log: cfg.Log, ClientConfig: clientConfig(),
+		Daemon: daemon, Log: cfg.Log, ClientConfig: clientConfig(), Around: aroundTransport(),
 	})
+	if err != nil {
+		return nil, err
+	}
+	return sabotaged(engine), nil
 }
 
 // clientConfig is the configuration file of Docker's client for the user of this process, as that client finds it.

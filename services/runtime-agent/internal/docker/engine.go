@@ -63,6 +63,8 @@ type Config struct {
 	PullTimeout time.Duration
 	// Daemon is the execd binary for the sandboxes.
 	Daemon delivery.Source
+	// Around is put around the transport to the engine; nil: nothing is.
+	Around func(http.RoundTripper) http.RoundTripper
 	Log    *slog.Logger
 }
 
@@ -100,7 +102,7 @@ type Engine struct {
 // Open connects to the engine that the standard Docker environment names, and prepares what all sandboxes share: the volume with the
 // daemon, and the rule or network that keeps them apart.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
-	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	api, err := connect(cfg.Around)
 	if err != nil {
 		return nil, fmt.Errorf("the environment does not describe a Docker engine: %w", err)
 	}
@@ -112,6 +114,17 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// connect makes a client of the engine that the environment names. It connects with the first call.
+func connect(around func(http.RoundTripper) http.RoundTripper) (*client.Client, error) {
+	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil || around == nil {
+		return api, err
+	}
+	inside := api.HTTPClient()
+	inside.Transport = around(inside.Transport)
+	return api, client.WithHTTPClient(inside)(api)
 }
 
 func (e *Engine) prepare(ctx context.Context) error {
