@@ -113,8 +113,12 @@ func tcp(ports nat.PortMap) map[int]int {
 	return out
 }
 
-// List returns all our sandboxes. Details that the engine's list leaves out are looked up one by one, for those that have ended only.
+// List returns all our sandboxes. Details that the engine's list leaves out are looked up one by one, for those that have ended only. Who asks
+// for it has the node: what an earlier process held for containers of it goes now.
 func (e *Engine) List(ctx context.Context) ([]executor.Instance, error) {
+	if err := e.pins.Sweep(); err != nil {
+		e.cfg.Log.WarnContext(ctx, "cannot let go of what an earlier process was about to mount", "error", err)
+	}
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
 	all, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: e.filter()})

@@ -18,10 +18,12 @@ type Pins struct {
 
 	mu    sync.Mutex
 	ready bool
+	// swept says that nothing of an earlier process is left.
+	swept bool
 	held  map[string][]string
 }
 
-// NewPins returns Pins below a directory that nobody else may use. It touches nothing before the first pin.
+// NewPins returns Pins below a directory that nobody else may use. It touches nothing before the first pin or sweep.
 func NewPins(dir string) *Pins { return &Pins{dir: dir, held: map[string][]string{}} }
 
 // Pin mounts what f is, with all that is mounted below, and returns where. owner is a file name; all of an owner is released together.
@@ -66,6 +68,23 @@ func (p *Pins) Release(owner string) error {
 	}
 	delete(p.held, owner)
 	return errors.Join(failed...)
+}
+
+// Sweep takes away what an earlier process has left that was killed, so that a file system of somebody is not in use for ever. Only who holds
+// the directory may call it. Once it has succeeded, or something is pinned, it does nothing.
+func (p *Pins) Sweep() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.swept || p.ready {
+		return nil
+	}
+	if _, err := os.Lstat(p.dir); err == nil {
+		if err := detach(p.dir); err != nil && !errors.Is(err, unix.EPERM) { // who may not mount has left nothing
+			return err
+		}
+	}
+	p.swept = true
+	return nil
 }
 
 // Close lets go of everything.

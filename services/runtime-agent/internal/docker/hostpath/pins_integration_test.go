@@ -153,3 +153,29 @@ func TestAFullDisk(t *testing.T) {
 		t.Errorf("a directory on a full disk: %v, want ENOSPC", err)
 	}
 }
+
+func TestSweepAfterAKill(t *testing.T) {
+	allowed, _ := tree(t)
+	killed := newPins(t)
+	pin(t, killed, "a", open(t, filepath.Join(allowed, "data"), allowed), false)
+	next := NewPins(killed.dir)
+	if err := next.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(killed.dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if err := os.Remove(killed.dir); err != nil {
+		t.Errorf("something is still mounted: %v", err)
+	}
+	at := pin(t, next, "b", open(t, filepath.Join(allowed, "data"), allowed), false)
+	if err := next.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(at); err != nil {
+		t.Errorf("a sweep has taken a pin of its own process away: %v", err)
+	}
+	if err := next.Close(); err != nil {
+		t.Error(err)
+	}
+}
