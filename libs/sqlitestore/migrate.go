@@ -56,9 +56,18 @@ func loadMigrations(from fs.FS) ([]migration, error) {
 	return out, nil
 }
 
+// migrator changes the schema of a file over its only writing connection.
+type migrator struct {
+	conn   *sql.Conn
+	file   string
+	now    time.Time
+	change change
+}
+
 // migrate brings the schema to the newest version, after a copy of a file that held anything. A newer schema is refused.
-func migrate(ctx context.Context, conn *sql.Conn, file string, steps []migration, now time.Time) error {
-	have, tables, err := schemaVersion(ctx, conn)
+func (m migrator) migrate(ctx context.Context, steps []migration) error {
+	file := m.file
+	have, tables, err := schemaVersion(ctx, m.conn)
 	if err != nil {
 		return err
 	}
@@ -70,11 +79,11 @@ func migrate(ctx context.Context, conn *sql.Conn, file string, steps []migration
 		return nil
 	}
 	if tables > 0 {
-		if err := backup(ctx, conn, fmt.Sprintf("%s.bak-v%d", file, have)); err != nil {
+		if err := m.backup(ctx, fmt.Sprintf("%s.bak-v%d", file, have)); err != nil {
 			return fmt.Errorf("copy %s before the change of its schema: %w", file, err)
 		}
 	}
-	if err := apply(ctx, conn, steps[have:], now); err != nil {
+	if err := m.apply(ctx, steps[have:]); err != nil {
 		return fmt.Errorf("change the schema of %s from version %d to %d: %w", file, have, len(steps), err)
 	}
 	return nil
@@ -100,52 +109,69 @@ func schemaVersion(ctx context.Context, conn *sql.Conn) (version, tables int, er
 }
 
 // backup writes a consistent copy of the whole file. An older copy of the same version is replaced, by a rename.
-func backup(ctx context.Context, conn *sql.Conn, name string) error {
+func (m migrator) backup(ctx context.Context, name string) error {
 	temporary := name + ".tmp"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	// VACUUM INTO takes an empty file as it is, with its mode.
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	err := m.change("remove an unfinished copy", func() error {
+		if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
+	// VACUUM INTO takes an empty file as it is, with its mode.
+	err = m.change("make the file of the copy", func() error {
+		f, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
+	if err != nil {
 		return err
 	}
-	if _, err := conn.ExecContext(ctx, `VACUUM INTO ?`, temporary); err != nil {
+	err = m.change("copy", func() error { return m.execute(ctx, `VACUUM INTO ?`, temporary) })
+	if err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return os.Rename(temporary, name)
+	return m.change("give the copy its name", func() error { return os.Rename(temporary, name) })
+}
+
+func (m migrator) execute(ctx context.Context, statement string, args ...any) error {
+	_, err := m.conn.ExecContext(ctx, statement, args...)
+	return err
 }
 
 // apply runs the steps in one transaction: all of them or none.
-func apply(ctx context.Context, conn *sql.Conn, steps []migration, now time.Time) (err error) {
-	if _, err := conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
+func (m migrator) apply(ctx context.Context, steps []migration) (err error) {
+	do := func(name, statement string, args ...any) error {
+		return m.change(name, func() error { return m.execute(ctx, statement, args...) })
+	}
+	if err := do("begin", `BEGIN IMMEDIATE`); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			// After some errors, such as a full disk, SQLite has done so itself and has nothing to roll back.
-			_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
+			_ = m.execute(context.WithoutCancel(ctx), `ROLLBACK`)
 		}
 	}()
-	if _, err := conn.ExecContext(ctx, metaTable); err != nil {
+	if err := do("make the table of the version", metaTable); err != nil {
 		return err
 	}
 	for _, step := range steps {
-		if _, err := conn.ExecContext(ctx, step.script); err != nil {
+		if err := do(fmt.Sprintf("step %d", step.version), step.script); err != nil {
 			return fmt.Errorf("step %d: %w", step.version, err)
 		}
 	}
 	const set = `INSERT INTO osb_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
-	if _, err := conn.ExecContext(ctx, set, keySchema, strconv.Itoa(steps[len(steps)-1].version)); err != nil {
+	if err := do("set the version", set, keySchema, strconv.Itoa(steps[len(steps)-1].version)); err != nil {
 		return err
 	}
 	const setOnce = `INSERT INTO osb_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING`
-	if _, err := conn.ExecContext(ctx, setOnce, keyIncarnation, now.Format(time.RFC3339Nano)); err != nil {
+	if err := do("set the incarnation", setOnce, keyIncarnation, m.now.Format(time.RFC3339Nano)); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, `COMMIT`)
-	return err
+	return do("commit", `COMMIT`)
 }

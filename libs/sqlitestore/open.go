@@ -32,6 +32,11 @@ type Option func(*Store)
 // WithClock sets the clock of the store; time.Now is the default. It may be called concurrently.
 func WithClock(now func() time.Time) Option { return func(s *Store) { s.clock = now } }
 
+// change makes one of the changes of opening, which it is told the name of.
+type change func(name string, do func() error) error
+
+func makeChange(_ string, do func() error) error { return do() }
+
 // Open opens the store at path and brings its schema up to date. The directory is made with mode 0700 and the file with 0600 if
 // they are missing; an existing file loses the rights of group and others, because records hold environment variables.
 //
@@ -57,7 +62,7 @@ func openWith(ctx context.Context, path string, migrations fs.FS, opts ...Option
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, clock: time.Now, lock: lock, write: make(chan struct{}, 1)}
+	s := &Store{path: path, clock: time.Now, lock: lock, change: makeChange, write: make(chan struct{}, 1)}
 	for _, o := range opts {
 		o(s)
 	}
@@ -69,14 +74,14 @@ func openWith(ctx context.Context, path string, migrations fs.FS, opts ...Option
 
 // start does what can fail after the lock is held; Close undoes it.
 func (s *Store) start(ctx context.Context, steps []migration) error {
-	if err := prepareFile(s.path); err != nil {
+	if err := s.change("make the file", func() error { return prepareFile(s.path) }); err != nil {
 		return err
 	}
 	// Before anything of the file is changed: its journal, its mode, its tables.
 	if err := refuseForeign(ctx, s.path); err != nil {
 		return err
 	}
-	if err := closeToOthers(s.path); err != nil {
+	if err := s.change("take the rights of others", func() error { return closeToOthers(s.path) }); err != nil {
 		return err
 	}
 	var err error
@@ -87,10 +92,14 @@ func (s *Store) start(ctx context.Context, steps []migration) error {
 		return err
 	}
 	s.writer.SetMaxOpenConns(1)
-	if s.conn, err = s.writer.Conn(ctx); err != nil {
+	err = s.change("write ahead", func() (err error) { // the first connection sets the mode of the journal
+		s.conn, err = s.writer.Conn(ctx)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	if err := migrate(ctx, s.conn, s.path, steps, s.now()); err != nil {
+	if err := (migrator{s.conn, s.path, s.now(), s.change}).migrate(ctx, steps); err != nil {
 		return err
 	}
 	if s.stmts, err = prepareWrites(ctx, s.conn); err != nil {

@@ -40,6 +40,8 @@ type Store struct {
 	cache  *cache
 	lock   *fileLock
 	closed atomic.Bool
+	// change makes each of the changes of opening; tests look in between.
+	change change
 
 	// write is held by the one writer; a channel, so that waiting for it can be given up.
 	write  chan struct{}
