@@ -97,6 +97,10 @@ e2e: ## end-to-end tests of the server binary, with the published clients
 simulate: ## the control plane in the simulator: 100,000 schedules; SEEDS=1000000, or ARGS="-seed 7 -everything"
 	@SIMULATE_ARGS='$(if $(SEEDS),-schedules $(SEEDS)) $(ARGS)' scripts/test.sh simulate
 
+.PHONY: kill-matrix
+kill-matrix: ## end and stop the programs at every step of what they do
+	@scripts/kill-matrix.sh all
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser of foreign input for a minute each; FUZZ_TIME=10m ARGS=pattern
 	@scripts/fuzz.sh $(if $(ARGS),'$(ARGS)')

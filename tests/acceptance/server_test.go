@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,7 +95,10 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// freePort returns a port that nobody listens on now. It lies below those of outgoing connections (32768 and up), one of which could else get
+// given are the ports that freePort has returned: whom it was given to may not listen on it yet.
+var given sync.Map
+
+// freePort returns a port that nobody listens on now, and each port once. It lies below those of outgoing connections (32768 and up), one of which could else get
 // it while a server is started again, and above those of sandboxes.
 func freePort(t *testing.T) int {
 	t.Helper()
@@ -102,7 +106,9 @@ func freePort(t *testing.T) int {
 		port := 30_000 + rand.IntN(2_700)
 		if l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
 			l.Close()
-			return port
+			if _, taken := given.LoadOrStore(port, true); !taken {
+				return port
+			}
 		}
 	}
 	t.Fatal("no free port")

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The kill matrix: programs that end themselves (SIGKILL) or stand still (SIGSTOP) right before and right after each step of what they do, on
+# two real Docker engines.
+#
+# usage: kill-matrix.sh kills   every step of the single binary and of the split services with SIGKILL, and one operation with SIGSTOP
+#        kill-matrix.sh all     SIGSTOP at every step, too
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+
+case ${1:-} in
+kills) stops='TestStopMatrix/pause|TestStopMatrix/renew$' minutes=15 ;;
+all) stops='TestStopMatrix|TestSplitStopMatrix' minutes=90 ;;
+*) die "usage: kill-matrix.sh kills|all" ;;
+esac
+
+scripts/docker-engine.sh --for-tests
+scripts/images.sh busybox
+second=$(scripts/second-engine.sh start)
+eval "$second"
+trap 'scripts/second-engine.sh stop' EXIT
+make --no-print-directory build-sabotaged
+export OPENSANDBOX_TEST_SERVER_BIN=$ROOT/bin/sabotaged/opensandbox-server
+# Most of it is waiting, so that more run side by side than there are processors.
+run() { go_test -C tests -tags e2e,sabotage -count=1 -timeout "${minutes}m" "$@"; }
+run -parallel 6 ./acceptance -run 'TestEveryStepIsInTheKillMatrix|TestKillMatrix|TestSplitKillMatrix'
+run -parallel 10 ./acceptance -run "$stops"

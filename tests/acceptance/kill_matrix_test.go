@@ -1,0 +1,442 @@
+//go:build e2e && sabotage
+
+package acceptance
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"opensandbox/libs/sabotage"
+)
+
+// matrix is a platform whose processes end at steps that they are told.
+type matrix struct {
+	*server
+	t *testing.T
+	// keeper is a sandbox that nothing may happen to, reached at url with header from before anything happened.
+	keeper, url string
+	header      []string
+	// cases counts, for names that are used once.
+	cases atomic.Int64
+}
+
+// orders is the directory of the processes of one kind: server, api, scheduler, agent or router.
+func (s *server) orders(kind string) string { return filepath.Join(s.dir, "sabotage-"+kind) }
+
+// kindOf returns the kind of a process: scheduler for scheduler-1.
+func kindOf(p *program) string { kind, _, _ := strings.Cut(p.name, "-"); return kind }
+
+// sabotaged gives all processes their directories. It must come before they start.
+func (s *server) sabotaged(t *testing.T) {
+	t.Helper()
+	for _, p := range s.programs {
+		dir := s.orders(kindOf(p))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p.env = append(p.env, sabotage.Variable+"="+dir)
+	}
+}
+
+// order tells the processes of a kind what to do. One of them does it.
+func (x *matrix) order(kind string, o sabotage.Order) {
+	x.t.Helper()
+	file := filepath.Join(x.orders(kind), sabotage.OrderFile)
+	if err := os.WriteFile(file+".new", []byte(o.String()), 0o600); err != nil {
+		x.t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// carriedOut waits until the order has been carried out, and takes the note of that away. An order that nobody meets is withdrawn.
+func (x *matrix) carriedOut(kind string) bool {
+	x.t.Helper()
+	done := filepath.Join(x.orders(kind), sabotage.DoneFile)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); waitABit() {
+		if os.Remove(done) == nil {
+			return true
+		}
+	}
+	if err := os.Remove(filepath.Join(x.orders(kind), sabotage.OrderFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		x.t.Fatal(err)
+	}
+	return false
+}
+
+// restart waits until a process of the kind has ended, and starts it again.
+func (x *matrix) restart(kind string) {
+	x.t.Helper()
+	var ended *program
+	x.eventually("a process of the kind "+kind+" has ended", func() bool {
+		for _, p := range x.programs {
+			if kindOf(p) != kind {
+				continue
+			}
+			select {
+			case <-p.exited:
+				ended = p
+				return true
+			default:
+			}
+		}
+		return false
+	})
+	x.supervise(ended)
+	x.answers()
+}
+
+// supervise starts a process that has ended until it has come so far that it serves: an agent whose predecessor was killed before it had noted its
+// registration ends until the lease of that is over.
+func (x *matrix) supervise(p *program) {
+	x.t.Helper()
+	var from int64
+	again := func() {
+		if info, err := os.Stat(p.log(x.dir)); err == nil {
+			from = info.Size()
+		}
+		p.run(x.t, x.dir, x.configFile())
+	}
+	again()
+	x.eventually(p.name+" serves again", func() bool {
+		select {
+		case <-p.exited:
+			time.Sleep(time.Second) // as a supervisor would wait
+			again()
+		default:
+		}
+		text, err := os.ReadFile(p.log(x.dir))
+		return err == nil && serves.Match(text[from:])
+	})
+}
+
+// serves is what each program says when it has begun.
+var serves = regexp.MustCompile(`msg=serving|msg=scheduling|msg="driving the container engine"`)
+
+// watch notes the steps that are reached from now on.
+func (x *matrix) watch() {
+	x.t.Helper()
+	for kind := range x.kinds() {
+		if err := os.WriteFile(filepath.Join(x.orders(kind), sabotage.TraceFile), nil, 0o600); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+}
+
+// unwatch ends that.
+func (x *matrix) unwatch() {
+	x.t.Helper()
+	for kind := range x.kinds() {
+		if err := os.Remove(filepath.Join(x.orders(kind), sabotage.TraceFile)); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+}
+
+// oneOf returns a process of a kind.
+func (x *matrix) oneOf(kind string) *program {
+	x.t.Helper()
+	i := slices.IndexFunc(x.programs, func(p *program) bool { return kindOf(p) == kind })
+	if i < 0 {
+		x.t.Fatalf("no process is of the kind %s", kind)
+	}
+	return x.programs[i]
+}
+
+func (x *matrix) kinds() map[string]bool {
+	kinds := map[string]bool{}
+	for _, p := range x.programs {
+		kinds[kindOf(p)] = true
+	}
+	return kinds
+}
+
+// reached returns the points that were reached since watch.
+func (x *matrix) reached() map[point]bool {
+	x.t.Helper()
+	points := map[point]bool{}
+	for kind := range x.kinds() {
+		text, err := os.ReadFile(filepath.Join(x.orders(kind), sabotage.TraceFile))
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			step, moment, found := strings.Cut(strings.TrimSpace(line), "\t")
+			if !found {
+				x.t.Fatalf("trace of %s: %q", kind, line)
+			}
+			points[point{kind, sabotage.Step(step), sabotage.Moment(moment)}] = true
+		}
+	}
+	return points
+}
+
+// point is a moment in the life of a process of some kind.
+type point struct {
+	kind   string
+	step   sabotage.Step
+	moment sabotage.Moment
+}
+
+func (p point) String() string { return fmt.Sprintf("%s %s %s", p.kind, p.moment, p.step) }
+
+// background are steps that belong to no operation: they may come at any time.
+var background = []sabotage.Step{sabotage.NodeRenewLease, sabotage.StoreMirrored, sabotage.NodeSetImages}
+
+// points returns those of an operation, in the order of its table.
+func (op operation) points(split bool) []point {
+	var all []point
+	for _, s := range op.steps {
+		kind := "server"
+		if s.split && !split {
+			continue
+		}
+		if split {
+			kind = s.by
+		}
+		for _, m := range []sabotage.Moment{sabotage.Before, sabotage.After} {
+			if s.only == "" || s.only == m {
+				all = append(all, point{kind, s.step, m})
+			}
+		}
+	}
+	return all
+}
+
+// discover carries an operation out undisturbed, and holds what was reached against the table.
+func (x *matrix) discover(op operation, split bool) {
+	x.t.Helper()
+	sub := x.subject(op)
+	x.watch()
+	x.begin(op, sub)
+	want := map[point]bool{}
+	for _, p := range op.points(split) {
+		want[p] = true
+	}
+	for _, p := range x.missing(want) {
+		x.t.Errorf("%s does not reach %v", op.name, p)
+	}
+	op.holds(x, sub)
+	for p := range x.reached() {
+		if !op.loose && !want[p] && !slices.Contains(background, p.step) {
+			x.t.Errorf("%s reaches a point that its table does not have: %v", op.name, p)
+		}
+	}
+	x.unwatch()
+	x.end(op, sub)
+}
+
+// begin carries an operation out.
+func (x *matrix) begin(op operation, sub *subject) {
+	x.t.Helper()
+	if op.process == nil {
+		op.do(x, sub)
+		return
+	}
+	for _, p := range x.programs {
+		op.process(x, p, func() {})
+	}
+	x.goOn()
+}
+
+// missing waits until all the points are reached, and returns those that are not.
+func (x *matrix) missing(want map[point]bool) []point {
+	x.t.Helper()
+	var missing []point
+	for deadline := time.Now().Add(patience / 2); time.Now().Before(deadline); waitABit() {
+		reached := x.reached()
+		missing = slices.DeleteFunc(slices.Collect(maps.Keys(want)), func(p point) bool { return reached[p] })
+		if len(missing) == 0 {
+			break
+		}
+	}
+	return missing
+}
+
+// subject makes what an operation is carried out on.
+func (x *matrix) subject(op operation) *subject {
+	x.t.Helper()
+	sub := &subject{name: fmt.Sprintf("case-%d-%x", x.cases.Add(1), rand.Uint32())}
+	if op.prepare != nil {
+		op.prepare(x, sub)
+	}
+	return sub
+}
+
+// killAt carries an operation out while a process ends at a point, starts that again, and looks at what has become of everything.
+func (x *matrix) killAt(op operation, p point) {
+	x.t.Helper()
+	sub, over := x.subject(op), make(chan struct{})
+	order := func() { x.order(p.kind, sabotage.Order{Step: p.step, Moment: p.moment, Deed: sabotage.Kill}) }
+	if op.process != nil {
+		op.process(x, x.oneOf(p.kind), order)
+		close(over)
+	} else {
+		order()
+		go func() { defer close(over); op.do(x, sub) }()
+	}
+	if !x.carriedOut(p.kind) {
+		x.t.Errorf("%s: %v is never reached", op.name, p)
+		<-over
+		return
+	}
+	x.restart(p.kind)
+	<-over
+	op.holds(x, sub)
+	x.end(op, sub)
+	x.untouched(fmt.Sprintf("%s, %v", op.name, p))
+}
+
+// end deletes what the operation has left, and waits until all is settled.
+func (x *matrix) end(op operation, sub *subject) {
+	x.t.Helper()
+	for _, i := range x.items("metadata=case%3D" + sub.name) {
+		x.do("DELETE", "/v1/sandboxes/"+i["id"].(string), nil)
+	}
+	if !op.lingers {
+		x.settled(op.name)
+	}
+}
+
+// untouched fails if the keeper was disturbed.
+func (x *matrix) untouched(when string) {
+	x.t.Helper()
+	if out := output(x.stream(x.url, x.header, m{"command": "echo alive"}), "stdout"); out != "alive\n" {
+		x.t.Errorf("%s: the sandbox that nobody touched says %q", when, out)
+	}
+}
+
+// newMatrix makes a sabotaged platform, which is not started yet.
+func newMatrix(t *testing.T, op operation, split bool) *matrix {
+	t.Helper()
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), extra: op.extra}
+	if s.programs = []*program{{name: "server", binary: binary(t)}}; split {
+		s = newSplit(t, op.extra)
+	}
+	for _, p := range s.programs {
+		p.env = append(p.env, op.env...)
+	}
+	s.sabotaged(t)
+	return &matrix{server: s, t: t}
+}
+
+// start starts all processes until the end of the test.
+func (x *matrix) start() {
+	x.t.Helper()
+	x.run()
+	x.cleanUp()
+	x.keep()
+}
+
+// keep makes the sandbox that nothing may happen to.
+func (x *matrix) keep() {
+	x.eventually("a sandbox can be made", func() bool { // the agents may come last
+		a := x.do("POST", "/v1/sandboxes", spec(m{"metadata": m{"role": "keeper"}}))
+		x.keeper = a.text("id")
+		return a.status == http.StatusAccepted
+	})
+	x.url, x.header = x.endpoint(x.keeper, 44772)
+}
+
+// TestKillMatrix ends the single binary right before and right after every step of every operation.
+func TestKillMatrix(t *testing.T) { killMatrix(t, false) }
+
+// TestSplitKillMatrix does the same with each of the split services. The router takes no step, which is seen as well.
+func TestSplitKillMatrix(t *testing.T) { killMatrix(t, true) }
+
+func killMatrix(t *testing.T, split bool) {
+	for _, op := range operations() {
+		if split && op.single {
+			continue
+		}
+		t.Run(op.name, func(t *testing.T) {
+			t.Parallel()
+			x := newMatrix(t, op, split)
+			x.start()
+			x.discover(op, split)
+			for _, p := range op.points(split) {
+				x.killAt(op, p)
+			}
+			if op.lingers {
+				x.nothingOf(op)
+			}
+		})
+	}
+}
+
+// TestKillMatrixOfTheFirstStart ends the single binary at each step of its very first start.
+func TestKillMatrixOfTheFirstStart(t *testing.T) {
+	op := firstStart()
+	t.Run("undisturbed", func(t *testing.T) {
+		x := newMatrix(t, op, false)
+		x.watch()
+		x.start()
+		want := map[point]bool{}
+		for _, p := range op.points(false) {
+			want[p] = true
+		}
+		for _, p := range x.missing(want) {
+			t.Errorf("the first start does not reach %v", p)
+		}
+	})
+	for _, p := range op.points(false) {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			x := newMatrix(t, op, false)
+			x.order(p.kind, sabotage.Order{Step: p.step, Moment: p.moment, Deed: sabotage.Kill})
+			x.programs[0].run(t, x.dir, x.configFile())
+			if !x.carriedOut(p.kind) {
+				t.Errorf("%v is never reached", p)
+			}
+			x.restart(p.kind)
+			x.cleanUp()
+			x.keep()
+			x.untouched("after the first start")
+		})
+	}
+}
+
+// nothingOf waits until all that an operation has left is gone by itself.
+func (x *matrix) nothingOf(op operation) {
+	x.t.Helper()
+	const abandoned = 3 * time.Minute // a create that has failed is removed a minute after its api has died
+	var left []string
+	for deadline := time.Now().Add(abandoned); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		left = slices.DeleteFunc(append(ids(x.items("")), x.containers()...), func(id string) bool { return id == x.keeper })
+		if len(left) == 0 {
+			return
+		}
+	}
+	x.t.Errorf("%s leaves %v", op.name, left)
+}
+
+// TestEveryStepIsInTheKillMatrix fails for a step that no operation reaches, and that is not excused.
+func TestEveryStepIsInTheKillMatrix(t *testing.T) {
+	t.Parallel()
+	in := map[sabotage.Step]bool{}
+	for _, op := range append(operations(), firstStart()) {
+		for _, s := range op.steps {
+			in[s.step] = true
+		}
+	}
+	for _, step := range sabotage.Steps() {
+		switch why := excused[step]; {
+		case !in[step] && why == "":
+			t.Errorf("no operation of the kill matrix has the step %s", step)
+		case in[step] && why != "":
+			t.Errorf("the step %s is excused (%s), and is in the kill matrix", step, why)
+		}
+	}
+}
