@@ -24,5 +24,5 @@ make --no-print-directory build-sabotaged
 export OPENSANDBOX_TEST_SERVER_BIN=$ROOT/bin/sabotaged/opensandbox-server
 # Most of it is waiting, so that more run side by side than there are processors.
 run() { go_test -C tests -tags e2e,sabotage -count=1 -timeout "${minutes}m" "$@"; }
-run -parallel 6 ./acceptance -run 'TestEveryStepIsInTheKillMatrix|TestKillMatrix|TestSplitKillMatrix'
-run -parallel 10 ./acceptance -run "$stops"
+run -parallel 4 ./acceptance -run 'TestEveryStepIsInTheKillMatrix|TestKillMatrix|TestSplitKillMatrix'
+run -parallel 8 ./acceptance -run "$stops"

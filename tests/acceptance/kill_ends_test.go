@@ -3,7 +3,12 @@
 package acceptance
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/http"
+	"os/exec"
+	"slices"
 	"time"
 
 	"opensandbox/libs/sabotage"
@@ -47,8 +52,10 @@ func unplaceableOperation() operation {
 // neverRuns checks a create that cannot succeed. That nothing is left of it is seen when all cases are over: it takes a minute if the api has died.
 func neverRuns(x *matrix, s *subject) {
 	x.t.Helper()
-	if s.err == nil && s.answer.status < http.StatusBadRequest {
-		x.t.Errorf("a create that cannot succeed: %v", s.answer)
+	if s.answered(http.StatusAccepted) { // it took too long to wait for; then its client has the id, and sees the failure
+		id := s.answer.text("id")
+		x.eventually("the create fails", func() bool { return x.state(id) == "Failed" })
+		x.do("DELETE", "/v1/sandboxes/"+id, nil)
 	}
 	for _, i := range x.items("metadata=case%3D" + s.name) {
 		if state := i["status"].(m)["state"]; state == "Running" {
@@ -62,7 +69,7 @@ func extendOperation() operation {
 	return operation{
 		name: "renewal on access", extra: "[renew_intent]\nenabled = true\nmin_interval_seconds = 1\n",
 		prepare: func(x *matrix, s *subject) {
-			s.id = x.create(m{"metadata": m{"case": s.name}, "timeout": 60, "extensions": m{"access.renew.extend.seconds": "7200"}})
+			x.makes(s, m{"timeout": 60, "extensions": m{"access.renew.extend.seconds": "7200"}})
 		},
 		do: func(x *matrix, s *subject) {
 			s.answer, s.err = x.try("GET", "/v1/sandboxes/"+s.id+"/proxy/44772/ping", nil)
@@ -85,7 +92,7 @@ func exitOperation() operation {
 	return operation{
 		name: "exit",
 		prepare: func(x *matrix, s *subject) {
-			s.id = x.create(m{"metadata": m{"case": s.name}, "entrypoint": []string{"sh", "-c", "until [ -e /tmp/end ]; do sleep 0.1; done"}})
+			x.makes(s, m{"entrypoint": []string{"sh", "-c", "until [ -e /tmp/end ]; do sleep 0.1; done"}})
 			s.url, s.header = x.endpoint(s.id, 44772)
 		},
 		do: func(_ *matrix, s *subject) {
@@ -96,5 +103,64 @@ func exitOperation() operation {
 			x.eventually("the end of the sandbox is seen", func() bool { return x.reason(s.id) == "Terminated CONTAINER_EXITED" })
 		},
 		steps: []stepBy{{by: "agent", step: sabotage.StoreReport(sandbox.StateTerminated)}},
+	}
+}
+
+// lostNodeOperation gives up a node, because an operator says so.
+func lostNodeOperation() operation {
+	return operation{
+		name: "loss of a node", split: true, loose: true,
+		prepare: func(x *matrix, s *subject) {
+			for range 20 {
+				x.makes(s, m{})
+				if s.url = x.hostOf(s.id); s.url != x.hostOf(x.keeper) {
+					return
+				}
+			}
+			x.t.Fatal("20 sandboxes are on the node of the first one")
+		},
+		do: func(x *matrix, s *subject) {
+			p := x.named("agent-0")
+			if s.url == x.split.secondAddress {
+				p = x.named("agent-1")
+			}
+			cmd := bound(exec.Command(p.binary, "remove", "--yes", "--config", x.configFile()))
+			cmd.Env = append(variables(), p.env...)
+			var said []byte
+			if said, s.err = cmd.CombinedOutput(); s.err != nil {
+				s.err = fmt.Errorf("%w: %s", s.err, said)
+			}
+		},
+		holds: func(x *matrix, s *subject) {
+			x.t.Helper()
+			if s.err != nil {
+				x.t.Errorf("remove the node: %v", s.err)
+			}
+			x.eventually("the sandbox is given up", func() bool { return x.reason(s.id) == "Failed NODE_LOST" })
+			x.eventually("its container is gone", func() bool {
+				x.goOn() // an agent whose node was removed ends
+				return !slices.Contains(x.containers(), s.id)
+			})
+		},
+		steps: []stepBy{{by: "scheduler", step: sabotage.StoreLose}},
+	}
+}
+
+// takenPortOperation is a create while somebody else listens on every other port of the node.
+func takenPortOperation() operation {
+	low := 20000 + rand.IntN(100)*100
+	return operation{
+		name: "create with a taken port", single: true, loose: true,
+		env: []string{fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", low+99)},
+		prepare: func(x *matrix, _ *subject) {
+			for port := low; port < low+100; port += 2 {
+				if l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil { // else somebody else has it
+					x.t.Cleanup(func() { _ = l.Close() })
+				}
+			}
+		},
+		do:    func(x *matrix, s *subject) { s.answer, s.err = x.creates(s, claim("claim-"+s.name)) },
+		holds: func(x *matrix, s *subject) { x.t.Helper(); x.created(s, claim("claim-"+s.name)) },
+		steps: []stepBy{{by: "agent", step: sabotage.StoreSwapPort}},
 	}
 }

@@ -3,16 +3,11 @@
 package acceptance
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,169 +26,11 @@ type matrix struct {
 	cases atomic.Int64
 }
 
-// orders is the directory of the processes of one kind: server, api, scheduler, agent or router.
-func (s *server) orders(kind string) string { return filepath.Join(s.dir, "sabotage-"+kind) }
-
-// kindOf returns the kind of a process: scheduler for scheduler-1.
-func kindOf(p *program) string { kind, _, _ := strings.Cut(p.name, "-"); return kind }
-
-// sabotaged gives all processes their directories. It must come before they start.
-func (s *server) sabotaged(t *testing.T) {
-	t.Helper()
-	for _, p := range s.programs {
-		dir := s.orders(kindOf(p))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		p.env = append(p.env, sabotage.Variable+"="+dir)
-	}
-}
-
-// order tells the processes of a kind what to do. One of them does it.
-func (x *matrix) order(kind string, o sabotage.Order) {
-	x.t.Helper()
-	file := filepath.Join(x.orders(kind), sabotage.OrderFile)
-	if err := os.WriteFile(file+".new", []byte(o.String()), 0o600); err != nil {
-		x.t.Fatal(err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		x.t.Fatal(err)
-	}
-}
-
-// carriedOut waits until the order has been carried out, and takes the note of that away. An order that nobody meets is withdrawn.
-func (x *matrix) carriedOut(kind string) bool {
-	x.t.Helper()
-	done := filepath.Join(x.orders(kind), sabotage.DoneFile)
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); waitABit() {
-		if os.Remove(done) == nil {
-			return true
-		}
-	}
-	if err := os.Remove(filepath.Join(x.orders(kind), sabotage.OrderFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		x.t.Fatal(err)
-	}
-	return false
-}
-
-// restart waits until a process of the kind has ended, and starts it again.
-func (x *matrix) restart(kind string) {
-	x.t.Helper()
-	var ended *program
-	x.eventually("a process of the kind "+kind+" has ended", func() bool {
-		for _, p := range x.programs {
-			if kindOf(p) != kind {
-				continue
-			}
-			select {
-			case <-p.exited:
-				ended = p
-				return true
-			default:
-			}
-		}
-		return false
-	})
-	x.supervise(ended)
-	x.answers()
-}
-
-// supervise starts a process that has ended until it has come so far that it serves: an agent whose predecessor was killed before it had noted its
-// registration ends until the lease of that is over.
-func (x *matrix) supervise(p *program) {
-	x.t.Helper()
-	var from int64
-	again := func() {
-		if info, err := os.Stat(p.log(x.dir)); err == nil {
-			from = info.Size()
-		}
-		p.run(x.t, x.dir, x.configFile())
-	}
-	again()
-	x.eventually(p.name+" serves again", func() bool {
-		select {
-		case <-p.exited:
-			time.Sleep(time.Second) // as a supervisor would wait
-			again()
-		default:
-		}
-		text, err := os.ReadFile(p.log(x.dir))
-		return err == nil && serves.Match(text[from:])
-	})
-}
-
-// serves is what each program says when it has begun.
-var serves = regexp.MustCompile(`msg=serving|msg=scheduling|msg="driving the container engine"`)
-
-// watch notes the steps that are reached from now on.
-func (x *matrix) watch() {
-	x.t.Helper()
-	for kind := range x.kinds() {
-		if err := os.WriteFile(filepath.Join(x.orders(kind), sabotage.TraceFile), nil, 0o600); err != nil {
-			x.t.Fatal(err)
-		}
-	}
-}
-
-// unwatch ends that.
-func (x *matrix) unwatch() {
-	x.t.Helper()
-	for kind := range x.kinds() {
-		if err := os.Remove(filepath.Join(x.orders(kind), sabotage.TraceFile)); err != nil {
-			x.t.Fatal(err)
-		}
-	}
-}
-
-// oneOf returns a process of a kind.
-func (x *matrix) oneOf(kind string) *program {
-	x.t.Helper()
-	i := slices.IndexFunc(x.programs, func(p *program) bool { return kindOf(p) == kind })
-	if i < 0 {
-		x.t.Fatalf("no process is of the kind %s", kind)
-	}
-	return x.programs[i]
-}
-
-func (x *matrix) kinds() map[string]bool {
-	kinds := map[string]bool{}
-	for _, p := range x.programs {
-		kinds[kindOf(p)] = true
-	}
-	return kinds
-}
-
-// reached returns the points that were reached since watch.
-func (x *matrix) reached() map[point]bool {
-	x.t.Helper()
-	points := map[point]bool{}
-	for kind := range x.kinds() {
-		text, err := os.ReadFile(filepath.Join(x.orders(kind), sabotage.TraceFile))
-		if err != nil {
-			x.t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			step, moment, found := strings.Cut(strings.TrimSpace(line), "\t")
-			if !found {
-				x.t.Fatalf("trace of %s: %q", kind, line)
-			}
-			points[point{kind, sabotage.Step(step), sabotage.Moment(moment)}] = true
-		}
-	}
-	return points
-}
-
-// point is a moment in the life of a process of some kind.
-type point struct {
-	kind   string
-	step   sabotage.Step
-	moment sabotage.Moment
-}
-
-func (p point) String() string { return fmt.Sprintf("%s %s %s", p.kind, p.moment, p.step) }
-
 // background are steps that belong to no operation: they may come at any time.
 var background = []sabotage.Step{sabotage.NodeRenewLease, sabotage.StoreMirrored, sabotage.NodeSetImages}
+
+// misses reports whether a platform cannot have the operation.
+func (op operation) misses(split bool) bool { return split && op.single || !split && op.split }
 
 // points returns those of an operation, in the order of its table.
 func (op operation) points(split bool) []point {
@@ -347,7 +184,14 @@ func (x *matrix) keep() {
 		x.keeper = a.text("id")
 		return a.status == http.StatusAccepted
 	})
+	x.runs(x.keeper)
 	x.url, x.header = x.endpoint(x.keeper, 44772)
+}
+
+// runs waits until a sandbox runs: the answer to a create can come before that on a machine that is busy.
+func (x *matrix) runs(id string) {
+	x.t.Helper()
+	x.eventually("the sandbox "+id+" runs", func() bool { return x.state(id) == "Running" })
 }
 
 // TestKillMatrix ends the single binary right before and right after every step of every operation.
@@ -358,7 +202,7 @@ func TestSplitKillMatrix(t *testing.T) { killMatrix(t, true) }
 
 func killMatrix(t *testing.T, split bool) {
 	for _, op := range operations() {
-		if split && op.single {
+		if op.misses(split) {
 			continue
 		}
 		t.Run(op.name, func(t *testing.T) {

@@ -32,6 +32,8 @@ type operation struct {
 	loose bool
 	// single says that the split services have another test of it, or none of their own.
 	single bool
+	// split says that a single binary cannot have it.
+	split bool
 }
 
 // stepBy is one step of an operation, and the kind of the split services that takes it. only is set if one moment is never reached.
@@ -51,7 +53,7 @@ type subject struct {
 	answer answer
 	err    error
 	at     time.Time
-	// url and header reach the daemon in it.
+	// url and header reach the daemon in it; of url only the host may be set.
 	url    string
 	header []string
 }
@@ -66,9 +68,6 @@ var excused = map[sabotage.Step]string{
 	sabotage.NodeRemove:      "a command of an operator, who sees that it did not end",
 	sabotage.NodeForget:      "a command of an operator, who sees that it did not end",
 
-	sabotage.StoreLose:     "TestSplitStoppedProcesses and the simulation have it",
-	sabotage.StoreSwapPort: "the simulation has it",
-
 	sabotage.StoreReport(sandbox.StatePending):  "a text for people while an image is pulled",
 	sabotage.StoreReport(sandbox.StatePausing):  "no agent reports it",
 	sabotage.StoreReport(sandbox.StateResuming): "no agent reports it",
@@ -79,12 +78,19 @@ var excused = map[sabotage.Step]string{
 	sabotage.EngineRemoveImage:   "takes away the daemon of an earlier version; what stays is found at the next start",
 }
 
-func (x *matrix) makes(s *subject) { s.id = x.create(m{"metadata": m{"case": s.name}}) }
+// makes makes a sandbox for a case, with changes, that runs.
+func (x *matrix) makes(s *subject, change m) {
+	x.t.Helper()
+	change["metadata"] = m{"case": s.name, "note": "old"}
+	s.id = x.create(change)
+	x.runs(s.id)
+}
 
 func operations() []operation {
 	return []operation{
 		createOperation(), partOperation(), failedCreateOperation(), unplaceableOperation(), deleteOperation(), pauseOperation(), resumeOperation(), renewOperation(),
 		extendOperation(), patchOperation(), expireOperation(), exitOperation(), restartOperation(), stopOperation(), lostStoreOperation(),
+		lostNodeOperation(), takenPortOperation(),
 	}
 }
 
@@ -135,6 +141,7 @@ func (x *matrix) created(s *subject, volume m) {
 	if items := x.items("metadata=case%3D" + s.name); len(items) != 1 || items[0]["id"] != id {
 		x.t.Errorf("the create has made %v, want %s alone", ids(items), id)
 	}
+	x.runs(id)
 	if out := output(x.shell(id, "echo made"), "stdout"); out != "made\n" {
 		x.t.Errorf("in the sandbox that was made: %q", out)
 	}
@@ -152,7 +159,7 @@ func deleteOperation() operation {
 	return operation{
 		name: "delete",
 		prepare: func(x *matrix, s *subject) {
-			s.id = x.create(m{"metadata": m{"case": s.name}, "volumes": []m{claim("claim-" + s.name)}})
+			x.makes(s, m{"volumes": []m{claim("claim-" + s.name)}})
 		},
 		do: func(x *matrix, s *subject) { s.answer, s.err = x.try("DELETE", "/v1/sandboxes/"+s.id, nil) },
 		holds: func(x *matrix, s *subject) {
@@ -199,7 +206,7 @@ func moved(x *matrix, s *subject, verb, from, to string) {
 func pauseOperation() operation {
 	return operation{
 		name:    "pause",
-		prepare: func(x *matrix, s *subject) { x.makes(s) },
+		prepare: func(x *matrix, s *subject) { x.makes(s, m{}) },
 		do:      func(x *matrix, s *subject) { s.answer, s.err = x.try("POST", "/v1/sandboxes/"+s.id+"/pause", nil) },
 		holds:   func(x *matrix, s *subject) { x.t.Helper(); moved(x, s, "pause", "Running", "Paused") },
 		steps: []stepBy{
@@ -213,7 +220,7 @@ func resumeOperation() operation {
 	return operation{
 		name: "resume",
 		prepare: func(x *matrix, s *subject) {
-			x.makes(s)
+			x.makes(s, m{})
 			if a := x.do("POST", "/v1/sandboxes/"+s.id+"/pause", nil); a.status != http.StatusAccepted {
 				x.t.Fatalf("pause: %v", a)
 			}
@@ -243,7 +250,7 @@ func renewOperation() operation {
 	return operation{
 		name: "renew",
 		prepare: func(x *matrix, s *subject) {
-			x.makes(s)
+			x.makes(s, m{})
 			s.at = time.Now().Add(2 * time.Hour).UTC().Truncate(time.Second)
 		},
 		do: func(x *matrix, s *subject) {
@@ -276,7 +283,7 @@ func patchOperation() operation {
 	}
 	return operation{
 		name:    "patch of metadata",
-		prepare: func(x *matrix, s *subject) { s.id = x.create(m{"metadata": m{"case": s.name, "note": "old"}}) },
+		prepare: func(x *matrix, s *subject) { x.makes(s, m{}) },
 		do:      func(x *matrix, s *subject) { s.answer, s.err = patch(x, s) },
 		holds: func(x *matrix, s *subject) {
 			x.t.Helper()
@@ -295,7 +302,7 @@ func expireOperation() operation {
 	return operation{
 		name: "expire",
 		prepare: func(x *matrix, s *subject) {
-			x.makes(s)
+			x.makes(s, m{})
 			s.at = time.Now().Add(2 * time.Second)
 			x.renew(s.id, s.at)
 		},

@@ -27,7 +27,7 @@ func firstStart() operation {
 func restartOperation() operation {
 	return operation{
 		name:    "restart",
-		prepare: func(x *matrix, s *subject) { x.makes(s) },
+		prepare: func(x *matrix, s *subject) { x.makes(s, m{}) },
 		process: func(x *matrix, p *program, order func()) {
 			p.kill()
 			order()
@@ -45,7 +45,7 @@ func restartOperation() operation {
 func stopOperation() operation {
 	return operation{
 		name: "orderly stop", loose: true,
-		prepare: func(x *matrix, s *subject) { x.makes(s) },
+		prepare: func(x *matrix, s *subject) { x.makes(s, m{}) },
 		process: func(x *matrix, p *program, order func()) {
 			order()
 			p.stop(x.t)
@@ -68,7 +68,7 @@ func lostStoreOperation() operation {
 	return operation{
 		name: "loss of the store", single: true, loose: true,
 		prepare: func(x *matrix, s *subject) {
-			x.makes(s)
+			x.makes(s, m{})
 			x.renew(s.id, time.Now().Add(time.Hour).Truncate(time.Second))
 			body := x.do("GET", "/v1/sandboxes/"+s.id, nil).json(x.t)
 			x.mirrored(taken{id: s.id, body: body})
