@@ -120,6 +120,10 @@ bench: build ## measure the server beside the raw engine into bench-results/; fe
 	CGO_ENABLED=0 go build -trimpath -o bin/fake-agent ./tests/cmd/fake-agent
 	CGO_ENABLED=0 go run -C tests ./bench -server $(CURDIR)/bin/opensandbox-server -out $(CURDIR)/bench-results $(ARGS)
 
+.PHONY: soak
+soak: build ## dense traffic on the single binary, then on the split services with two engines, 10 minutes each, then a look at what is left: SOAK=1h
+	@scripts/soak.sh $(SOAK)
+
 .PHONY: microbench
 microbench: ## Go benchmarks of all modules
 	go test -run '^$$' -bench . -benchmem work
@@ -135,4 +139,4 @@ tidy-check: ## check that each module builds alone and is tidy
 
 .PHONY: clean
 clean: ## remove what was built in this tree (not the cache, images or the quick start's state)
-	rm -rf bin dist bench-results $(EMBEDDED)
+	rm -rf bin dist bench-results soak-results $(EMBEDDED)
