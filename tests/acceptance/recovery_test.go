@@ -109,6 +109,51 @@ func (s *server) mirrored(all ...taken) {
 	}
 }
 
+// The file of the store is put back as it was a while ago, as from a backup.
+func TestAnOlderStoreIsPutBack(t *testing.T) {
+	t.Parallel()
+	s := startSingle(t, "")
+	a := s.take("a")
+	s.kill()
+	data, backup := filepath.Join(s.dir, "data"), t.TempDir()
+	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+	at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
+	if x := s.do("POST", "/v1/sandboxes/"+a.id+"/renew-expiration", m{"expiresAt": at}); x.status != http.StatusOK {
+		t.Fatal(x)
+	}
+	a.body = s.do("GET", "/v1/sandboxes/"+a.id, nil).json(t)
+	b := s.take("b")
+	s.mirrored(a, b)
+	s.kill()
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(data, os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+	s.found(a)
+	s.found(b)
+	s.tellsWhatIsNotRestored("made=1")
+	for _, x := range []taken{a, b} {
+		if x := s.do("DELETE", "/v1/sandboxes/"+x.id, nil); x.status != http.StatusNoContent {
+			t.Errorf("delete: %v", x)
+		}
+	}
+	s.settled("after the recovery")
+}
+
+// tellsWhatIsNotRestored waits until the log says that a recovery is over, what was made again, and what was not.
+func (s *server) tellsWhatIsNotRestored(made string) {
+	s.t.Helper()
+	for _, want := range []string{"the store has been told what this node has", made, "the recovery of the store is over; what no node has is not made again", "idempotency keys"} {
+		s.eventually("the log says "+want, func() bool { return strings.Contains(s.text(), want) })
+	}
+}
+
 func TestSplitStoreIsEmptied(t *testing.T) {
 	s, r := startSplitOnItsRedis(t)
 	a, b := s.take("a"), s.take("b")
@@ -166,6 +211,7 @@ func TestSplitStoreGoesBack(t *testing.T) {
 	})
 	s.found(a)
 	s.found(b)
+	s.tellsWhatIsNotRestored("made=1")
 	for _, x := range []taken{a, b} {
 		if x := s.do("DELETE", "/v1/sandboxes/"+x.id, nil); x.status != http.StatusNoContent {
 			t.Errorf("delete: %v", x)

@@ -3,7 +3,9 @@ package app_test
 import (
 	"crypto/rand"
 	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +50,19 @@ func (w *world) end() {
 	w.agent.Close()
 }
 
+// logs fails unless one line of the log has all texts.
+func (w *world) logs(texts ...string) {
+	w.t.Helper()
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	for _, line := range w.log.all {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			return
+		}
+	}
+	w.t.Errorf("no line of the log has %q:\n%s", texts, strings.Join(w.log.all, ""))
+}
+
 // settle ends the recovery as a scheduler does.
 func (w *world) settle() {
 	w.t.Helper()
@@ -61,7 +76,7 @@ func TestAStoreThatWasDeletedIsMadeAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, dir)
-		for _, id := range []sandbox.ID{"running", "paused", "ended"} {
+		for _, id := range []sandbox.ID{"running", "paused", "ended", "removed"} {
 			w.insert(id)
 		}
 		w.pass(2 * time.Second)
@@ -77,10 +92,13 @@ func TestAStoreThatWasDeletedIsMadeAgain(t *testing.T) {
 		before := w.get("running")
 		w.end()
 		w.engine.Exit("ended", 3)
+		w.engine.RemoveByHand("removed")
 
 		next := &world{t: t, store: &flaky{Store: memstore.New()}, engine: w.engine, log: &lines{}, ended: make(chan error, 1)}
 		next.begin(dir)
 		next.pass(time.Second)
+		next.logs("the store has been told what this node has", "containers=3 made=3")
+		next.logs("sandboxes are noted and have no container any more", "count=1 sandboxes=[removed]")
 		next.want("running", sandbox.StateRunning, sandbox.ReasonRunning)
 		next.want("paused", sandbox.StatePaused, sandbox.ReasonPaused)
 		next.want("ended", sandbox.StateFailed, sandbox.ReasonExitedError)
@@ -173,6 +191,7 @@ func TestAContainerThatTheStoreNeverHeardOf(t *testing.T) {
 		}
 		w.pass(2 * time.Minute)
 		w.want("old", sandbox.StateRunning, sandbox.ReasonRunning)
+		w.logs("containers without a note were taken up with what their labels say", "sandboxes=\"[half old]\"")
 		if r := w.get("old"); r.Tenant != "team" || r.Placement.Epoch != 2 || !r.Intent.ExpiresAt.Equal(plan.Deadline.UTC().Truncate(time.Microsecond)) {
 			t.Errorf("the record is %+v", r)
 		}

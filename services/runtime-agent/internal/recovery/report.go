@@ -3,11 +3,20 @@ package recovery
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
 )
+
+// told is what a report has come to.
+type told struct {
+	// containers were reported; of these made had no record any more.
+	containers, made int
+	// unnoted are containers of which the disk has nothing, gone those that it has and the engine has not.
+	unnoted, gone []sandbox.ID
+}
 
 // report tells the store of every container of the node.
 func (g *Guard) report(ctx context.Context) error {
@@ -22,14 +31,17 @@ func (g *Guard) report(ctx context.Context) error {
 	g.mu.Lock()
 	session := g.session
 	g.mu.Unlock()
-	told := 0
+	var t told
+	there := make(map[sandbox.ID]bool, len(instances))
 	for _, in := range instances {
-		ok, err := g.sight(ctx, in, notes, session)
-		if err != nil {
+		there[in.ID] = true
+		if err := g.sight(ctx, in, notes, session, &t); err != nil {
 			return err
 		}
-		if ok {
-			told++
+	}
+	for id, n := range notes {
+		if !there[id] && n.Intent.Desired != sandbox.DesiredGone {
+			t.gone = append(t.gone, id)
 		}
 	}
 	r, err := g.store.Reported(ctx, g.cfg.Node, session)
@@ -37,29 +49,59 @@ func (g *Guard) report(ctx context.Context) error {
 		return fmt.Errorf("end the report to the store: %w", err)
 	}
 	g.note(r)
-	g.cfg.Log.WarnContext(ctx, "the store has been told what this node has", "node", g.cfg.Node, "containers", told)
+	g.tell(ctx, t)
 	return nil
 }
 
-// sight tells the store of one container. It reports false for one that is gone or on its way out.
-func (g *Guard) sight(ctx context.Context, in executor.Instance, notes map[sandbox.ID]Note, session uint64) (bool, error) {
+// tell logs what the store has been told, and what it could not be told.
+func (g *Guard) tell(ctx context.Context, t told) {
+	g.cfg.Log.WarnContext(ctx, "the store has been told what this node has", "node", g.cfg.Node, "containers", t.containers, "made", t.made)
+	if len(t.unnoted) > 0 {
+		g.cfg.Log.WarnContext(ctx, "containers without a note were taken up with what their labels say: renewals and metadata that the store has lost are not restored",
+			"node", g.cfg.Node, "count", len(t.unnoted), "sandboxes", some(t.unnoted))
+	}
+	if len(t.gone) > 0 {
+		g.cfg.Log.WarnContext(ctx, "sandboxes are noted and have no container any more: records of theirs that the store has lost are not made again",
+			"node", g.cfg.Node, "count", len(t.gone), "sandboxes", some(t.gone))
+	}
+}
+
+// named is how many ids a line of the log has at most.
+const named = 20
+
+// some returns the first ids in their order.
+func some(ids []sandbox.ID) []sandbox.ID {
+	slices.Sort(ids)
+	return ids[:min(len(ids), named)]
+}
+
+// sight tells the store of one container, unless that is gone or on its way out.
+func (g *Guard) sight(ctx context.Context, in executor.Instance, notes map[sandbox.ID]Note, session uint64, t *told) error {
 	listed := in.Ref
 	in, err := g.engine.Inspect(ctx, in.ID)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return false, nil
+		return nil
 	case err != nil:
-		return false, fmt.Errorf("inspect %s: %w", listed.ID, err)
+		return fmt.Errorf("inspect %s: %w", listed.ID, err)
 	case in.Phase == executor.Removing:
-		return false, nil
+		return nil
 	}
 	n, noted := notes[in.ID]
 	s := Sighting(in, n, noted)
 	s.Node, s.Session, s.RetainFor = g.cfg.Node, session, g.cfg.RetainFailed
-	if _, err := g.store.Sight(ctx, s); err != nil {
-		return false, fmt.Errorf("tell the store of %s: %w", in.ID, err)
+	r, err := g.store.Sight(ctx, s)
+	if err != nil {
+		return fmt.Errorf("tell the store of %s: %w", in.ID, err)
 	}
-	return true, nil
+	t.containers++
+	if r.Version == 1 { // any other record of a container has been placed, which was its second version
+		t.made++
+	}
+	if !noted {
+		t.unnoted = append(t.unnoted, in.ID)
+	}
+	return nil
 }
 
 // Sighting puts together what the engine and a note say of a container.

@@ -32,6 +32,9 @@ const (
 	soon = 20 * time.Millisecond
 )
 
+// notRestored is what nobody can tell a store again that has lost it.
+const notRestored = "sandboxes without a container, idempotency keys, registry credentials, drains"
+
 // Watch remembers how far the store has come. Safe for concurrent use.
 type Watch struct {
 	store Store
@@ -125,7 +128,7 @@ func (w *Watch) look(ctx context.Context) (sandbox.Recovery, error) {
 			return r, err
 		}
 		if !r.Going() {
-			w.log.WarnContext(ctx, "the recovery of the store is over", "unreported", r.Unreported)
+			w.log.WarnContext(ctx, "the recovery of the store is over; what no node has is not made again", "not_restored", notRestored, "nodes_that_did_not_report", r.Unreported)
 		}
 	}
 	w.mu.Lock()
