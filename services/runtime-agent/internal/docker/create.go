@@ -255,38 +255,3 @@ func deliverToken(stdin types.HijackedResponse, token string, openProxy bool) er
 	}
 	return nil
 }
-
-// Pause freezes the container.
-func (e *Engine) Pause(ctx context.Context, r executor.Ref) error {
-	return e.move(ctx, r, executor.Paused, e.api.ContainerPause)
-}
-
-// Unpause lets it go on.
-func (e *Engine) Unpause(ctx context.Context, r executor.Ref) error {
-	return e.move(ctx, r, executor.Running, e.api.ContainerUnpause)
-}
-
-func (e *Engine) move(ctx context.Context, r executor.Ref, want executor.Phase, call func(context.Context, string) error) error {
-	ctx, cancel := e.bounded(ctx)
-	defer cancel()
-	callErr := call(ctx, containerName(r.ID))
-	if callErr == nil {
-		return nil
-	}
-	if err := classify("pause or unpause", callErr); fault.Is(err, fault.Unavailable) || ctx.Err() != nil {
-		return err
-	}
-	// The engine's refusals of what is done already differ between versions: look what is.
-	in, err := e.Inspect(ctx, r.ID)
-	switch {
-	case fault.Is(err, fault.NotFound), err == nil && in.Epoch != r.Epoch:
-		return fault.New(fault.Conflict, "the sandbox is not there").Because(callErr)
-	case err != nil:
-		return err
-	case in.Phase == want:
-		return nil
-	case in.Phase != executor.Running && in.Phase != executor.Paused:
-		return fault.New(fault.Conflict, "the sandbox does not run").Because(callErr)
-	}
-	return classify("pause or unpause", callErr)
-}
