@@ -133,7 +133,28 @@ func (l *load) note(f failure) {
 }
 
 // ends deletes a sandbox.
-func (l *load) ends(id string) { l.api("delete", http.StatusNoContent, http.MethodDelete, "/"+id, nil) }
+func (l *load) ends(id string) { l.insist("delete", http.StatusNoContent, http.MethodDelete, "/"+id) }
+
+// insist asks again when the engine was not done in time, which is answered with 503. A delete may have been carried out meanwhile.
+func (l *load) insist(what string, want int, method, path string) bool {
+	var a answer
+	var err error
+	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); time.Sleep(time.Second) {
+		again := a.status == http.StatusServiceUnavailable
+		a, err = request(method, l.b.api+"/v1/sandboxes"+path, nil, "OPEN-SANDBOX-API-KEY", apiKey)
+		switch {
+		case err == nil && (a.status == want || (again && method == http.MethodDelete && a.status == http.StatusNotFound)):
+			l.count(what)
+			return true
+		case err == nil && a.status == http.StatusServiceUnavailable:
+			l.count(what + ", not done within 20 s and asked for again")
+			continue
+		}
+		break
+	}
+	l.note(failure{what: what, said: fmt.Sprint(a, err), status: a.status})
+	return false
+}
 
 // busyLife has everything that can be done to a sandbox.
 func (l *load) busyLife() {
@@ -145,12 +166,12 @@ func (l *load) busyLife() {
 	if !l.command("command", id, token, "echo li''ve", "live") {
 		return
 	}
-	if _, ok := l.api("pause", http.StatusAccepted, http.MethodPost, "/"+id+"/pause", nil); !ok || !l.becomes(id, "Paused") {
+	if !l.insist("pause", http.StatusAccepted, http.MethodPost, "/"+id+"/pause") || !l.becomes(id, "Paused") {
 		return
 	}
 	l.api("renewal", http.StatusOK, http.MethodPost, "/"+id+"/renew-expiration", m{"expiresAt": time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)})
 	l.api("metadata patch", http.StatusOK, http.MethodPatch, "/"+id+"/metadata", m{"step": "two"})
-	if _, ok := l.api("resume", http.StatusAccepted, http.MethodPost, "/"+id+"/resume", nil); !ok || !l.becomes(id, "Running") {
+	if !l.insist("resume", http.StatusAccepted, http.MethodPost, "/"+id+"/resume") || !l.becomes(id, "Running") {
 		return
 	}
 	l.command("command", id, token, "echo ag''ain", "again")

@@ -67,7 +67,7 @@ func mostAfter(what measure, before, lives float64) (float64, string) {
 	case liveHeap:
 		return before*1.1 + 4*mega, "caches of bounded size, and the garbage of the answer that tells"
 	case descriptors:
-		return before + 8, "pools of connections keep a few more or fewer"
+		return before + 16, "each process keeps up to twenty connections to the store once it has needed them"
 	case goroutines:
 		return before + 16, "two for each connection of a pool"
 	case threads:
@@ -75,11 +75,13 @@ func mostAfter(what measure, before, lives float64) (float64, string) {
 	case usedMemory:
 		return before + 2*mega, "buffers of connections and tables that grow in steps"
 	case connections:
-		return before + 16, "pools of connections"
+		return before + 50, "the pools of six processes"
 	case sizeOfFiles:
 		return before + 2*mega + lives*4*1024, "a journal holds up to a megabyte that is out of date, SQLite the records of an hour, some 1 KB each, and free pages"
 	case sizeInUse:
 		return before + mega + lives*4*1024, "the records of an hour, some 1 KB each"
+	case "keys: barred", "entries: barred":
+		return before + 50, "ports that another program of this machine had taken are left alone for ten minutes"
 	case ended:
 		return before + lives, "kept for an hour"
 	default:
