@@ -105,6 +105,10 @@ kill-matrix: ## end and stop the programs at every step of what they do
 fuzz: ## fuzz every parser of foreign input for a minute each; FUZZ_TIME=10m ARGS=pattern
 	@scripts/fuzz.sh $(if $(ARGS),'$(ARGS)')
 
+.PHONY: fuzz-keep
+fuzz-keep: ## keep what fuzzing has found that reaches new code, as tests in testdata/fuzz; ARGS=pattern
+	@scripts/fuzz.sh --keep $(if $(ARGS),'$(ARGS)')
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@scripts/test.sh lint

@@ -1,18 +1,33 @@
 #!/usr/bin/env bash
-# Fuzzes every parser of foreign input, two at a time, each for FUZZ_TIME (60s). What is found that is new stays in Go's build cache and is
-# the start of the next run; an input that fails is written to testdata/fuzz of its package, where it stays as a test.
+# Fuzzes every parser of foreign input, each for FUZZ_TIME (60s) of the clock, FUZZ_AT_ONCE at a time (four per core, so that each of them
+# computes for a quarter of its time). What is found that is new stays in Go's build cache and is the start of the next run; an input that
+# fails is written to testdata/fuzz of its package, where it stays as a test.
 #
-# usage: fuzz.sh [PATTERN]      only targets whose "package Name" matches the extended regular expression
+# With --keep nothing new is looked for: of what the cache has, the inputs that reach code which the seeds do not reach are copied to testdata/fuzz,
+# small ones only, and none that reads like a secret. They are tests from then on.
+#
+# usage: fuzz.sh [--keep] [PATTERN]      only targets whose "package Name" matches the extended regular expression
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
+keep=
+if [ "${1:-}" = --keep ]; then
+	keep=yes
+	shift
+fi
 time=${FUZZ_TIME:-60s}
-at_once=${FUZZ_AT_ONCE:-2}
-logs=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox.XXXXXX")
-trap 'rm -rf "$logs"' EXIT
+at_once=${FUZZ_AT_ONCE:-$((4 * $(getconf _NPROCESSORS_ONLN)))}
+# Kept inputs: bytes of each, and number for a target.
+max_size=512
+max_kept=30
+
+have timeout || die "needs timeout (coreutils)"
+work=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox.XXXXXX")
+trap 'rm -rf "$work"' EXIT
 trap 'kill 0' INT TERM
+fuzz_cache=$(go env GOCACHE)/fuzz
 
 # targets prints "folder Name" of each fuzz target.
 targets() {
@@ -20,23 +35,73 @@ targets() {
 		sed -E 's|^(.*)/[^/]+:func (.*)$|./\1 \2|' | sort
 }
 
-# fuzz FOLDER NAME: prints one line, and everything if it fails.
+# build FOLDER…: compiles the tests of each, once for all its targets.
+build() {
+	local folder
+	for folder in "$@"; do
+		go test -c -fuzz . -o "$work/${folder//\//_}.test" "$folder"
+		(cd "$folder" && go list) >"$work/${folder//\//_}.package"
+	done
+}
+
+# run FOLDER NAME TIME CACHE: fuzzes. The end is an interrupt and not -test.fuzztime, after which the fuzzer now and then takes the end of
+# its own time for a failure ("context deadline exceeded").
+run() {
+	cd "$1"
+	exec timeout --foreground --preserve-status -k 60 -s INT "$3" "$work/${1//\//_}.test" -test.run '^$' -test.fuzz "^$2\$" \
+		-test.fuzzcachedir "$4" -test.fuzzminimizetime 1s -test.parallel 1
+}
+
+# fuzz FOLDER NAME: prints one line, and everything if it fails. A fuzzer that somebody has killed, such as the kernel for want of memory, has
+# found nothing yet: it gets a second try.
 fuzz() {
-	local log=$logs/$2.${1//\//_}
-	if go test -run '^$' -fuzz "^$2\$" -fuzztime "$time" -parallel 1 "$1" >"$log" 2>&1; then
-		printf 'ok    %-32s %s  %s\n' "$2" "$1" "$(grep -oE 'execs: [0-9]+' "$log" | tail -n 1)"
+	local log=$work/${1//\//_}.$2.log cache attempt status
+	cache=$fuzz_cache/$(cat "$work/${1//\//_}.package")
+	for attempt in first second; do
+		status=0
+		(run "$1" "$2" "$time" "$cache") >"$log" 2>&1 || status=$?
+		if [ "$status" = 0 ] && grep -q 'now fuzzing with' "$log"; then
+			printf 'ok    %-28s %-46s %s\n' "$2" "$1" "$(grep -oE 'execs: [0-9]+' "$log" | tail -n 1)"
+			return 0
+		fi
+		grep -q 'terminated by unexpected signal; no crash will be recorded' "$log" || break
+		[ "$attempt" = second ] || printf 'again %-28s %-46s killed from outside\n' "$2" "$1"
+	done
+	printf 'FAIL  %-28s %-46s exit code %s\n' "$2" "$1" "$status"
+	cat "$log"
+	touch "$work/failed"
+}
+
+# keep FOLDER NAME: the fuzzer says of each input that it starts with how much more of the code it has reached; seeds come before the cache.
+keep() {
+	local log=$work/${1//\//_}.$2.log from to=$1/testdata/fuzz/$2 chosen=$work/${1//\//_}.$2 file n=0
+	from=$fuzz_cache/$(cat "$work/${1//\//_}.package")/$2
+	mkdir -p "$chosen/$2"
+	[ ! -d "$from" ] || find "$from" -type f -size "-$((max_size + 1))c" -exec cp {} "$chosen/$2" \;
+	if ! (GODEBUG=fuzzdebug=1 run "$1" "$2" 20s "$chosen") >"$log" 2>&1; then
+		cat "$log"
+		touch "$work/failed"
 		return 0
 	fi
-	printf 'FAIL  %-32s %s\n' "$2" "$1"
-	cat "$log"
-	touch "$logs/failed"
+	while read -r file; do
+		[ ! -e "$to/$file" ] || continue
+		if grep -qiaE 'passw|secret|token|bearer|api[_-]?key|credential|private key' "$chosen/$2/$file"; then continue; fi
+		[ "$(find "$to" -type f 2>/dev/null | wc -l)" -lt "$max_kept" ] || break
+		mkdir -p "$to"
+		cp "$chosen/$2/$file" "$to/$file"
+		n=$((n + 1))
+	done < <(grep -oE "id: $chosen/$2/[0-9a-f]+, new bits: [1-9]" "$log" | sed -E 's|.*/([0-9a-f]+),.*|\1|')
+	printf 'kept  %-28s %-46s %d more\n' "$2" "$1" "$n"
 }
 
 found=$(targets | grep -E -- "${1:-.}") || die "no fuzz target matches ${1:-}"
-say "$(wc -l <<<"$found") targets, $time each, $at_once at a time"
+build_start=$SECONDS
+# shellcheck disable=SC2046 # folder names have no spaces
+build $(cut -d ' ' -f 1 <<<"$found" | uniq)
+say "$(wc -l <<<"$found") targets, built in $((SECONDS - build_start)) s; $time each, $at_once at a time"
 while read -r folder name; do
 	while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do wait -n || true; done
-	fuzz "$folder" "$name" &
+	if [ -n "$keep" ]; then keep "$folder" "$name" & else fuzz "$folder" "$name" & fi
 done <<<"$found"
 wait
-[ ! -e "$logs/failed" ] || die "a target has failed; its input is in testdata/fuzz of its package"
+[ ! -e "$work/failed" ] || die "a target has failed; its input is in testdata/fuzz of its package"
