@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# Runs test suites, each with a budget that ends it, up to the first failure, and prints what each took. Without names: all of
-# them, set-up first. Exit code 0 means that every suite ran and passed. The last line is "N passed, N failed" and counts suites.
+# Runs test suites, each with a limit that ends it, and all with one that they share, up to the first failure, and prints what each took.
+# Without names: all of them, set-up first. Exit code 0 means that every suite ran and passed. The last line is "N passed, N failed" and counts suites.
 #
 # All that a suite prints is also kept, until it is over, in a folder that nobody else can read, together with the passwords, keys and tokens
 # that its tests have used: a suite that shows one of them has failed (tests/cmd/find-secrets).
 #
-# usage: test.sh [SUITE…]
+# usage: test.sh [SUITE…]       TEST_TIME: what all have together, in seconds (3600)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
-# Budgets in minutes, for two cores and empty caches; together 60.
-SUITES='setup:8 lint:5 unit:8 simulate:10 integration:8 e2e:21'
+# The limit of each suite in minutes, for two cores and empty caches. No suite takes all of its own, so together they may be more than what
+# all have: a suite gets what is left of that, where it is less.
+SUITES='setup:8 lint:5 unit:8 simulate:10 fuzz:8 integration:8 e2e:21'
+minute=60
+total=${TEST_TIME:-$((60 * minute))}
 # Those whose tests use secrets: without a list of them, nothing would have been searched for.
 WITH_SECRETS='unit integration e2e'
 
@@ -49,12 +52,23 @@ searched() {
 	(cd "$kept/$1" && "$kept/find-secrets" "$OPENSANDBOX_TEST_SECRETS" output)
 }
 
+# length SECONDS: prints them as minutes and seconds.
+length() { printf '%2d min %02d s' $(($1 / 60)) $(($1 % 60)); }
+
 run_suite() {
-	local name=$1 budget=$2 start=$SECONDS status=0 verdict used
-	printf '\n=== %s (budget %d min)\n' "$name" "$budget"
+	local name=$1 limit=$(($2 * minute)) start=$SECONDS status=0 verdict used over='over its limit' whose=limit
+	if [ $((total - start)) -lt "$limit" ]; then
+		limit=$((total - start)) over='over the time of all suites' whose='left of the time of all suites'
+	fi
+	if [ "$limit" -lt 1 ]; then
+		failed=$((failed + 1))
+		summary+=$(printf '%-12s not run: the time of all suites is over' "$name")$'\n'
+		return 1
+	fi
+	printf '\n=== %s (%s: %s)\n' "$name" "$whose" "$(length "$limit")"
 	export OPENSANDBOX_TEST_OUTPUT=$kept/$name/output OPENSANDBOX_TEST_SECRETS=$kept/$name/secrets
 	mkdir -p "$OPENSANDBOX_TEST_OUTPUT"
-	printed_and_kept timeout -k 10 "${budget}m" bash "scripts/suites/$name.sh" || status=$?
+	printed_and_kept timeout -k 10 "$limit" bash "scripts/suites/$name.sh" || status=$?
 	if searched "$name" "$status"; then
 		rm -rf "${kept:?}/$name"
 	else
@@ -66,10 +80,10 @@ run_suite() {
 	case "$status" in
 	0) verdict=passed passed=$((passed + 1)) ;;
 	secrets) verdict="FAILED (search for secrets)" failed=$((failed + 1)) ;;
-	124 | 137) verdict="FAILED (over its budget)" failed=$((failed + 1)) ;;
+	124 | 137) verdict="FAILED ($over)" failed=$((failed + 1)) ;;
 	*) verdict="FAILED (exit code $status)" failed=$((failed + 1)) ;;
 	esac
-	summary+=$(printf '%-12s %2d min %02d s of %2d min  %s' "$name" $((used / 60)) $((used % 60)) "$budget" "$verdict")$'\n'
+	summary+=$(printf '%-12s %s of %s  %s' "$name" "$(length "$used")" "$(length "$limit")" "$verdict")$'\n'
 	printf '=== %s: %s after %d s\n' "$name" "$verdict" "$used"
 	[ "$status" = 0 ]
 }
@@ -82,14 +96,11 @@ wanted() {
 }
 
 main() {
-	local entry name total=0 stop=
+	local entry name stop=
 	for name in "$@"; do
 		case " $SUITES" in *" $name:"*) ;; *) die "unknown suite $name; there are: $SUITES (with minutes)" ;; esac
 	done
-	for entry in $SUITES; do
-		if wanted "${entry%:*}" "$@"; then total=$((total + ${entry#*:})); fi
-	done
-	say "Time budget: $total min in all."
+	say "Time for all suites: $(length "$total")."
 	for entry in $SUITES; do
 		name=${entry%:*}
 		wanted "$name" "$@" || continue
@@ -100,7 +111,7 @@ main() {
 		run_suite "$name" "${entry#*:}" || stop=$name
 	done
 	printf '\n%s\n' "$summary"
-	say "Time used: $((SECONDS / 60)) min $((SECONDS % 60)) s of $total min."
+	say "Time used: $(length "$SECONDS") of $(length "$total")."
 	[ -z "$stop" ] || say "Stopped at the first failure: $stop (again alone: scripts/test.sh $stop)."
 	say "$passed passed, $failed failed"
 	[ "$failed" = 0 ]

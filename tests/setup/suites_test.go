@@ -11,7 +11,7 @@ import (
 )
 
 // suites are the names that scripts/test.sh runs, in its order.
-var suites = []string{"setup", "lint", "unit", "simulate", "integration", "e2e"}
+var suites = []string{"setup", "lint", "unit", "simulate", "fuzz", "integration", "e2e"}
 
 func TestSuites(t *testing.T) {
 	t.Parallel()
@@ -22,7 +22,7 @@ func TestSuites(t *testing.T) {
 		ran    string
 		says   []string
 	}{
-		"all":         {nil, "", true, strings.Join(suites, "\n"), []string{"\n6 passed, 0 failed\n"}},
+		"all":         {nil, "", true, strings.Join(suites, "\n"), []string{"\n7 passed, 0 failed\n"}},
 		"some":        {[]string{"unit", "lint"}, "", true, "lint\nunit", []string{"\n2 passed, 0 failed\n"}},
 		"first fails": {nil, "setup", false, "setup", []string{"first failure: setup", "\n0 passed, 1 failed\n"}},
 		"middle fails": {
@@ -46,6 +46,49 @@ func TestSuites(t *testing.T) {
 			ran, _ := os.ReadFile(filepath.Join(tree, "ran"))
 			if got := strings.TrimSpace(string(ran)); (err == nil) != tt.ok || got != tt.ran {
 				t.Errorf("error %v, ran %q, want ok %t and %q; text:\n%s", err, got, tt.ok, tt.ran, text)
+			}
+			for _, want := range tt.says {
+				if !strings.Contains(text, want) {
+					t.Errorf("no %q in:\n%s", want, text)
+				}
+			}
+		})
+	}
+}
+
+// TestSuiteLimits: a suite ends at its own limit, and at the end of the time that all have together, and it is said which it was.
+func TestSuiteLimits(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		minute string // seconds, as scripts/test.sh counts them
+		time   string // for all suites
+		says   []string
+	}{
+		"its own": {"1", "", []string{"=== lint (limit:  0 min 05 s)\n", "=== lint: FAILED (over its limit)", "\n1 passed, 1 failed\n"}},
+		"of all": {
+			"60", "5",
+			[]string{"=== lint (left of the time of all suites: ", "=== lint: FAILED (over the time of all suites)", "\n1 passed, 1 failed\n"},
+		},
+		"nothing left": {
+			"60", "0",
+			[]string{"setup        not run: the time of all suites is over\nlint         not run\n", "first failure: setup", "\n0 passed, 1 failed\n"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tree := fakeTree(t)
+			script := filepath.Join(tree, "scripts/test.sh")
+			content, err := os.ReadFile(script)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, script, strings.Replace(string(content), "minute=60", "minute="+tt.minute, 1), 0o755)
+			write(t, filepath.Join(tree, "scripts/suites/setup.sh"), "", 0o755)
+			write(t, filepath.Join(tree, "scripts/suites/lint.sh"), "sleep 600\n", 0o755)
+			text, err := command(t, tree, "-c", "TEST_TIME="+tt.time+" "+script)
+			if err == nil {
+				t.Error("passed")
 			}
 			for _, want := range tt.says {
 				if !strings.Contains(text, want) {
