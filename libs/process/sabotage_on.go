@@ -8,4 +8,6 @@ import (
 )
 
 // sabotaged returns the store with the steps that a test may end this process at.
-func sabotaged(store storemetrics.Both) storemetrics.Both { return sabotage.FromEnvironment().Store(store) }
+func sabotaged(store storemetrics.Both) storemetrics.Both {
+	return sabotage.FromEnvironment().Store(store)
+}
