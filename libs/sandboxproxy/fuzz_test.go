@@ -42,3 +42,20 @@ func FuzzUpstreamURL(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseTunnel: an address that is taken for a tunnel leads to the sandbox, the incarnation and the port that it names, and no other.
+func FuzzParseTunnel(f *testing.F) {
+	for _, s := range []string{"_tunnel.1.a.n:80", "_tunnel.7.a.node.example:44772", "_tunnel..a.n:80", "_tunnel.1.a:80", "10.0.0.1:80", "_tunnel.1.a.n:"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		tunnel, ok := parseTunnel(address)
+		if !ok {
+			return
+		}
+		again, ok := parseTunnel(poolAddress(resolve.Upstream{Tunnel: &tunnel}))
+		if !ok || again != tunnel {
+			t.Errorf("%q became %+v, and that %+v, %t", address, tunnel, again, ok)
+		}
+	})
+}
