@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes every parser of foreign input, each for FUZZ_TIME (60s) of the clock, FUZZ_AT_ONCE at a time (four per core, so that each of them
-# computes for a quarter of its time). What is found that is new stays in Go's build cache and is the start of the next run; an input that
+# Fuzzes every parser of foreign input, each for FUZZ_TIME (60s) of the clock, FUZZ_AT_ONCE at a time (five per core, so that each of them
+# computes for a fifth of its time). What is found that is new stays in Go's build cache and is the start of the next run; an input that
 # fails is written to testdata/fuzz of its package, where it stays as a test.
 #
 # With --keep nothing new is looked for: of what the cache has, the inputs that reach code which the seeds do not reach are copied to testdata/fuzz,
@@ -18,7 +18,7 @@ if [ "${1:-}" = --keep ]; then
 	shift
 fi
 time=${FUZZ_TIME:-60s}
-at_once=${FUZZ_AT_ONCE:-$((4 * $(getconf _NPROCESSORS_ONLN)))}
+at_once=${FUZZ_AT_ONCE:-$((5 * $(getconf _NPROCESSORS_ONLN)))}
 # Kept inputs: bytes of each, and number for a target.
 max_size=512
 max_kept=30
