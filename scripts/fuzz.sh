@@ -74,25 +74,29 @@ fuzz() {
 	touch "$work/failed"
 }
 
-# keep FOLDER NAME: the fuzzer says of each input that it starts with how much more of the code it has reached; seeds come before the cache.
+# keep FOLDER NAME: the fuzzer says of each input that it starts with how much more of the code it has reached, and not which one it is:
+# first seeds, then what is in the cache, in the order of the names.
 keep() {
-	local log=$work/${1//\//_}.$2.log from to=$1/testdata/fuzz/$2 chosen=$work/${1//\//_}.$2 file n=0
+	local log=$work/${1//\//_}.$2.log from to=$1/testdata/fuzz/$2 chosen=$work/${1//\//_}.$2 file bits n=0
 	from=$fuzz_cache/$(cat "$work/${1//\//_}.package")/$2
 	mkdir -p "$chosen/$2"
 	[ ! -d "$from" ] || find "$from" -type f -size "-$((max_size + 1))c" -exec cp {} "$chosen/$2" \;
+	# Those that are kept are seeds already.
+	for file in "$to"/*; do rm -f "$chosen/$2/${file##*/}"; done
+	LC_ALL=C ls "$chosen/$2" >"$chosen/names"
 	if ! (GODEBUG=fuzzdebug=1 run "$1" "$2" 20s "$chosen") >"$log" 2>&1; then
 		cat "$log"
 		touch "$work/failed"
 		return 0
 	fi
-	while read -r file; do
-		[ ! -e "$to/$file" ] || continue
+	while read -r bits file; do
+		[ "$bits" != 0 ] || continue
 		if grep -qiaE 'passw|secret|token|bearer|api[_-]?key|credential|private key' "$chosen/$2/$file"; then continue; fi
 		[ "$(find "$to" -type f 2>/dev/null | wc -l)" -lt "$max_kept" ] || break
 		mkdir -p "$to"
 		cp "$chosen/$2/$file" "$to/$file"
 		n=$((n + 1))
-	done < <(grep -oE "id: $chosen/$2/[0-9a-f]+, new bits: [1-9]" "$log" | sed -E 's|.*/([0-9a-f]+),.*|\1|')
+	done < <(grep -oE 'processed an initial input, id: .*, new bits: [0-9]+' "$log" | sed 's/.*: //' | tail -n "$(wc -l <"$chosen/names")" | paste -d ' ' - "$chosen/names")
 	printf 'kept  %-28s %-46s %d more\n' "$2" "$1" "$n"
 }
 
