@@ -16,6 +16,12 @@ import (
 // soakClients is how many users are at work at the same time: more than the engines serve at once on two processors.
 const soakClients = 12
 
+// soakWait bounds what an engine does for twelve users at once on a machine that has other things to do, too; soakPause is the time between two looks.
+const (
+	soakWait  = 5 * patience
+	soakPause = 50 * time.Millisecond
+)
+
 // soakLoad is what the users do.
 type soakLoad struct {
 	k *soak
@@ -104,7 +110,7 @@ func (l *load) begins(change m) (id string, token []string, ok bool) {
 	if !ok {
 		return "", nil, false
 	}
-	if id = a.text("id"); !l.runs(id) {
+	if id = a.text("id"); !l.becomes(id, "Running") {
 		return "", nil, false
 	}
 	a, ok = l.api("endpoint", http.StatusOK, http.MethodGet, "/"+id+"/endpoints/44772", nil)
@@ -113,7 +119,7 @@ func (l *load) begins(change m) (id string, token []string, ok bool) {
 
 // becomes waits until a sandbox is in a state.
 func (l *load) becomes(id, want string) bool {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); waitABit() {
+	for deadline := time.Now().Add(soakWait); time.Now().Before(deadline); time.Sleep(soakPause) {
 		a, ok := l.api("get", http.StatusOK, http.MethodGet, "/"+id, nil)
 		if !ok {
 			return false
@@ -139,7 +145,7 @@ func (l *load) ends(id string) { l.insist("delete", http.StatusNoContent, http.M
 func (l *load) insist(what string, want int, method, path string) bool {
 	var a answer
 	var err error
-	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); time.Sleep(time.Second) {
+	for deadline := time.Now().Add(soakWait); time.Now().Before(deadline); time.Sleep(time.Second) {
 		again := a.status == http.StatusServiceUnavailable
 		a, err = request(method, l.b.api+"/v1/sandboxes"+path, nil, "OPEN-SANDBOX-API-KEY", apiKey)
 		switch {
@@ -199,7 +205,7 @@ func (l *load) lifeThatExpires() {
 		return
 	}
 	time.Sleep(time.Until(at))
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); waitABit() {
+	for deadline := time.Now().Add(soakWait); time.Now().Before(deadline); time.Sleep(soakPause) {
 		a, err := request(http.MethodGet, l.b.api+"/v1/sandboxes/"+id, nil, "OPEN-SANDBOX-API-KEY", apiKey)
 		if err == nil && a.status == http.StatusNotFound {
 			l.count("expiry")
