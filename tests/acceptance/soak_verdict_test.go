@@ -49,13 +49,17 @@ func (k *soak) compare(before, after amounts) []verdict {
 	return rows
 }
 
-// lives is how many sandboxes the load has made.
+// lives is how many sandboxes the load has made at most: what has failed may have made one, too.
 func (k *soak) lives() float64 {
 	if k.load == nil {
 		return 0
 	}
 	all := k.load.done()
-	return float64(all["create"] + all["create of what cannot start"])
+	n := all["create"] + all["create of what cannot start"]
+	for _, u := range k.load.users {
+		n += len(u.failed)
+	}
+	return float64(n)
 }
 
 // mostAfter returns how much of something there may be after a load that made so many sandboxes, and why. What is left behind by each
