@@ -71,7 +71,9 @@ type Report struct {
 	// Seen is as in PlaceRequest.
 	Seen *Record
 	// Started says that the entry point has run, for an end that came before anyone saw it running.
-	Started  bool
+	Started bool
+	// OfCreate says that it is the create that has failed. Such a report is refused when the sandbox has been Running in the epoch.
+	OfCreate bool
 	ExitCode *int
 	// Addresses, if empty, leave the known ones.
 	Addresses Addresses

@@ -192,7 +192,7 @@ func (r *Record) Lose(l Loss, incarnation, now time.Time) error {
 }
 
 // Observe takes in what an agent saw. Depends on: the node, its epoch, a generation that does not go back, and neither a failed
-// create nor the end before it. The store has checked the session.
+// create nor the end before it; for a create that has failed, on that it never was Running. The store has checked the session.
 func (r *Record) Observe(rep Report, now time.Time) error {
 	switch {
 	case r.Ended() || !r.Placed() || r.Placement.Node != rep.Node || r.Placement.Epoch != rep.Epoch:
@@ -206,6 +206,9 @@ func (r *Record) Observe(rep Report, now time.Time) error {
 		return ErrStale(r.ID)
 	case r.Observed.Epoch == rep.Epoch && rep.State == StatePending && r.Observed.State != "" && r.Observed.State != StatePending:
 		// What has been more than Pending is never Pending again in the same epoch.
+		return ErrStale(r.ID)
+	case rep.OfCreate && r.StartedIn(rep.Epoch):
+		// Judged by what a store that went back had said, before a sighting brought the record forward: the sandbox runs.
 		return ErrStale(r.ID)
 	}
 	now = now.UTC().Truncate(time.Microsecond)

@@ -58,7 +58,7 @@ var moves = []struct {
 		states := []sandbox.State{sandbox.StatePending, sandbox.StateRunning, sandbox.StatePaused, sandbox.StateTerminated, sandbox.StateFailed}
 		rep := sandbox.Report{
 			Node: r.Placement.Node, Epoch: r.Placement.Epoch, Generation: r.Intent.Generation, Session: uint64(x % 2),
-			State: states[int(x)%len(states)], Started: x%7 == 0, RetainFor: time.Minute,
+			State: states[int(x)%len(states)], Started: x%7 == 0, OfCreate: x%3 == 0, RetainFor: time.Minute,
 		}
 		switch x / 32 {
 		case 0:

@@ -14,6 +14,7 @@ var reportTests = []test{
 	{"FailedCreateIsAbsorbing", testReportFailedAbsorbing},
 	{"ExitIsFinal", testReportExitFinal},
 	{"RunningIsNeverPendingAgain", testReportPendingAgain},
+	{"AFailedCreateIsNoneOnceItRan", testReportOfCreate},
 	{"ProgressAndRenewalDoNotCollide", testReportBesideRenewal},
 	{"ExitBeforeAnyoneSawItRunning", testReportStarted},
 }
@@ -165,6 +166,23 @@ func testReportPendingAgain(e *env) {
 	_, err := e.Report(e.ctx(), e.reportOf(r, sandbox.StatePending))
 	e.stale("pending", err)
 	e.unchanged(r)
+}
+
+func testReportOfCreate(e *env) {
+	e.register("n")
+	r := e.running("a", "n")
+	ofCreate := e.reportOf(r, sandbox.StateFailed)
+	ofCreate.OfCreate, ofCreate.Reason = true, sandbox.ReasonCreateError
+	_, err := e.Report(e.ctx(), ofCreate)
+	e.stale("a create that failed", err)
+	e.unchanged(r)
+
+	e.insert("b")
+	ofCreate = e.reportOf(e.place("b", "n"), sandbox.StateFailed)
+	ofCreate.OfCreate = true
+	if r, err = e.Report(e.ctx(), ofCreate); err != nil || !r.FailedCreate() {
+		e.Errorf("a create that never ran: %+v, %v", r.Observed, err)
+	}
 }
 
 func testReportBesideRenewal(e *env) {

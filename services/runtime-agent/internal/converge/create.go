@@ -239,7 +239,7 @@ func (c *Converger) endedEarly(ctx context.Context, r *sandbox.Record, in execut
 		text = "the entry point was killed because it needed more memory than resourceLimits.memory allows"
 	}
 	code := in.ExitCode
-	rep := sandbox.Report{State: sandbox.StateFailed, Reason: reason, Message: text + c.lastLines(ctx, r), ExitCode: &code}
+	rep := sandbox.Report{State: sandbox.StateFailed, Reason: reason, Message: text + c.lastLines(ctx, r), ExitCode: &code, OfCreate: true}
 	return c.report(ctx, r, rep)
 }
 
@@ -311,7 +311,7 @@ func (c *Converger) createFailed(ctx context.Context, r *sandbox.Record, err err
 
 func (c *Converger) failCreate(ctx context.Context, r *sandbox.Record, reason, text string, cause error) (Outcome, error) {
 	c.cfg.Log.WarnContext(ctx, "create failed", "sandbox", r.ID, "reason", reason, "message", text, "cause", cause)
-	return c.report(ctx, r, sandbox.Report{State: sandbox.StateFailed, Reason: reason, Message: text})
+	return c.report(ctx, r, sandbox.Report{State: sandbox.StateFailed, Reason: reason, Message: text, OfCreate: true})
 }
 
 // lastLines returns the last lines that the entry point wrote, as the end of a message.
