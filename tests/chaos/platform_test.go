@@ -1,0 +1,275 @@
+//go:build chaos
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	"opensandbox/libs/redisstore/redistest"
+	"opensandbox/libs/secrettest"
+)
+
+// patience bounds every wait for something that must happen by itself; three minutes are for a machine that is much slower than it should be.
+const patience = 3 * time.Minute
+
+// platform is all that runs.
+type platform struct {
+	dir, installation, secret, apiKey string
+	redis                             *redistest.Group
+	engines                           []*engine
+	apis, routers                     []string
+	processes                         []*process
+}
+
+// process is one program of the platform.
+type process struct {
+	name, log string
+	args, env []string
+	cmd       *exec.Cmd
+	exited    chan struct{}
+}
+
+func (p *process) start() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(exited) }()
+	p.cmd, p.exited = cmd, exited
+	return nil
+}
+
+func (p *process) kill() {
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+	}
+}
+
+func (p *process) runs() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func needEnv(t *testing.T, name string) string {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		t.Fatalf("%s must be set; scripts/suites/chaos.sh does", name)
+	}
+	return v
+}
+
+// startPlatform starts everything, and ends it with the test.
+func startPlatform(t *testing.T, broken string) *platform {
+	t.Helper()
+	p := &platform{dir: t.TempDir(), installation: fmt.Sprintf("chaos-%x", rand.Uint64()), secret: secrettest.New("the shared secret"), apiKey: secrettest.New("the API key")}
+	p.redis = redistest.StartGroup(t, redistest.Options{Args: []string{"--appendfsync", "always"}})
+	for _, name := range strings.Fields(needEnv(t, "CHAOS_ENGINES")) {
+		at := strings.SplitN(name, "=", 2)
+		if len(at) != 2 {
+			t.Fatalf("CHAOS_ENGINES: %q is not name=subnet", name)
+		}
+		p.engines = append(p.engines, p.openEngine(t, at[0], at[1]))
+	}
+	p.describe(t, needEnv(t, "CHAOS_BIN"), broken)
+	t.Cleanup(func() {
+		for _, x := range p.processes {
+			x.kill()
+		}
+	})
+	for _, x := range p.processes {
+		if err := x.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.healed(t)
+	return p
+}
+
+// describe lists the processes.
+func (p *platform) describe(t *testing.T, bin, broken string) {
+	config := filepath.Join(p.dir, "opensandbox.toml")
+	text := fmt.Sprintf("[server]\nhost = \"127.0.0.1\"\napi_key = %q\nadmin_listen = \"\"\ninstallation_id = %q\n[runtime]\ntype = \"docker\"\nexecd_image = \"unused\"\n"+
+		"[docker]\nnetwork_mode = \"bridge\"\n[store]\ntype = \"redis\"\ndurable = true\nredis_url = \"redis-sentinel://%s/%s/0\"\n[internal]\nshared_secret = %q\n"+
+		"[scheduler]\nplacement_wait_seconds = 60\n",
+		p.apiKey, p.installation, strings.Join(p.redis.SentinelAddrs(), ","), redistest.MasterName, p.secret)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	add := func(kind string, i int, before []string, env ...string) {
+		name := fmt.Sprintf("%s-%d", kind, i)
+		if broken != "" {
+			env = append(env, "SABOTAGE_BROKEN="+broken)
+		}
+		p.processes = append(p.processes, &process{
+			name: name, log: filepath.Join(p.dir, "log-"+name), env: env,
+			args: append(before, filepath.Join(bin, "opensandbox-"+kind), "--config", config),
+		})
+	}
+	low := 20000 + rand.IntN(100)*100
+	for i := range 2 {
+		api, router := freePort(t), freePort(t)
+		p.apis = append(p.apis, fmt.Sprintf("http://127.0.0.1:%d", api))
+		p.routers = append(p.routers, fmt.Sprintf("http://127.0.0.1:%d", router))
+		add("api", i, nil, fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", api))
+		add("scheduler", i, nil)
+		add("router", i, nil, fmt.Sprintf("OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:%d", router))
+		e := p.engines[i]
+		// An agent runs in the network of its engine, as on a host of its own.
+		add("agent", i, []string{"nsenter", "--net=/run/netns/" + e.name},
+			fmt.Sprintf("OPENSANDBOX_AGENT_NODE=node-%d", i), "OPENSANDBOX_AGENT_HOST="+e.address, "OPENSANDBOX_DOCKER_PUBLISH_HOST=0.0.0.0",
+			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=%s:%d", e.address, freePort(t)), "OPENSANDBOX_AGENT_STATE_DIR="+filepath.Join(p.dir, fmt.Sprintf("state-%d", i)),
+			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", low+1000), "DOCKER_HOST="+e.socket)
+	}
+}
+
+// named returns a process.
+func (p *platform) named(name string) *process {
+	for _, x := range p.processes {
+		if x.name == name {
+			return x
+		}
+	}
+	panic("no process " + name)
+}
+
+// healed waits until all processes run, both engines answer and an api makes a sandbox on each node that it can also delete.
+func (p *platform) healed(t *testing.T) {
+	t.Helper()
+	eventually(t, "both apis answer, and both nodes", func() bool {
+		p.supervise(t)
+		for _, api := range p.apis {
+			if a := p.ask(http.MethodGet, api+"/v1/sandboxes?pageSize=1", nil); a.status != http.StatusOK {
+				return false
+			}
+		}
+		for _, e := range p.engines {
+			if !e.answers() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// supervise starts what has ended by itself, as an agent does that the store does not know any more.
+func (p *platform) supervise(t *testing.T) {
+	t.Helper()
+	for _, x := range p.processes {
+		if x.exited == nil || !x.runs() {
+			if err := x.start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond) // one that ends at once is not started a hundred times a second
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// freePort returns a port that nobody listens on, below those of outgoing connections and above those of sandboxes.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 1000 {
+		port := 30_000 + rand.IntN(2_700)
+		if l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// engine is one Docker engine in a network namespace of its own, as scripts/second-engine.sh starts it.
+type engine struct {
+	name, subnet, address, socket, pidfile string
+	link                                   *link
+	docker                                 *client.Client
+}
+
+func (p *platform) openEngine(t *testing.T, name, subnet string) *engine {
+	t.Helper()
+	run := "/run/opensandbox-" + name
+	e := &engine{name: name, subnet: subnet, address: subnet + ".2", socket: "unix://" + run + "/docker.sock", pidfile: run + "/docker.pid"}
+	c, err := client.NewClientWithOpts(client.WithHost(e.socket), client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.docker = c
+	t.Cleanup(func() { _ = c.Close() })
+	addrs := append(p.redis.SentinelAddrs(), p.redis.Master.Addr(), p.redis.Replica.Addr())
+	if e.link, err = newLink(name, addrs); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.link.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+func (e *engine) answers() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := e.docker.Ping(ctx)
+	return err == nil
+}
+
+// signal sends a signal to the engine's process.
+func (e *engine) signal(sig syscall.Signal) (pid int, err error) {
+	text, err := os.ReadFile(e.pidfile)
+	if err != nil {
+		return 0, err
+	}
+	if pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+		return 0, err
+	}
+	return pid, syscall.Kill(pid, sig)
+}
+
+// start starts the engine again.
+func (e *engine) start() error {
+	cmd := exec.Command("../../scripts/second-engine.sh", "start")
+	cmd.Env = append(os.Environ(), "SECOND_ENGINE_NAME="+e.name, "SECOND_ENGINE_SUBNET="+e.subnet)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
