@@ -101,6 +101,10 @@ simulate: ## the control plane in the simulator: 100,000 schedules; SEEDS=100000
 kill-matrix: ## end and stop the programs at every step of what they do
 	@scripts/kill-matrix.sh all
 
+.PHONY: chaos
+chaos: ## kill, stop and cut off everything under load, and check the history; ARGS="-seed 7 -for 10m -out DIR"
+	@CHAOS_ARGS='$(ARGS)' scripts/suites/chaos.sh
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser of foreign input for a minute each; FUZZ_TIME=10m ARGS=pattern
 	@scripts/fuzz.sh $(if $(ARGS),'$(ARGS)')

@@ -14,6 +14,7 @@ skipped=$(grep -rnE --include='*_test.go' '\b[tbf]\.(Skip|SkipNow|Skipf)\(' libs
 go vet work
 go vet -tags integration work
 go vet -tags e2e work
+go vet -C tests -tags chaos ./chaos
 go vet -tags e2e,sabotage work
 say "go vet: no findings."
 
@@ -25,6 +26,7 @@ fi
 # SA1019 (deprecated) is off: the oldest engine that we support knows only fields that the Docker client calls deprecated.
 "$staticcheck" -checks inherit,-SA1019 -tags integration work
 "$staticcheck" -checks inherit,-SA1019 -tags e2e work
+(cd tests && "$staticcheck" -checks inherit,-SA1019 -tags chaos ./chaos)
 "$staticcheck" -checks inherit,-SA1019 -tags e2e,sabotage work
 say "staticcheck: no findings."
 

@@ -40,22 +40,28 @@ func newLink(name string, addrs []string) (*link, error) {
 	return l, nil
 }
 
-// listenIn listens in a network namespace: a socket stays in the one that its thread was in.
+// listenIn listens in a network namespace: a socket stays in the one that its thread was in. The thread goes back instead of ending: the
+// processes that it has started would end with it.
 func listenIn(name, addr string) (listener net.Listener, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and nobody else gets it
-		f, openErr := os.Open("/run/netns/" + name)
-		if err = openErr; err != nil {
-			return
-		}
-		defer f.Close()
-		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err == nil {
-			listener, err = net.Listen("tcp", addr)
-		}
-	}()
-	<-done
+	runtime.LockOSThread()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	other, err := os.Open("/run/netns/" + name)
+	if err != nil {
+		return nil, err
+	}
+	defer other.Close()
+	if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, err
+	}
+	listener, err = net.Listen("tcp", addr)
+	if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
+		return nil, back // the thread stays locked, so that nobody else gets it
+	}
+	runtime.UnlockOSThread()
 	return listener, err
 }
 

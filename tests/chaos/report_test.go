@@ -50,13 +50,11 @@ func (v *verdicts) note(check, format string, args ...any) {
 
 // caughtBy names the check that must fail for each broken build.
 var caughtBy = map[string]string{
-	"lost-renewal":    "history",
-	"lost-patch":      "history",
-	"early-deadline":  "history",
-	"ignored-key":     "keys",
-	"kept-volume":     "volumes",
-	"kept-container":  "containers",
-	"forgotten-clean": "keys and ports",
+	"lost-renewal":   "history",
+	"lost-patch":     "history",
+	"early-deadline": "history",
+	"ignored-key":    "keys",
+	"kept-container": "containers",
 }
 
 // conclude fails the test for what does not hold; of a broken build it demands that the right check has failed.
