@@ -103,7 +103,7 @@ kill-matrix: ## end and stop the programs at every step of what they do
 
 .PHONY: chaos
 chaos: ## kill, stop and cut off everything under load, and check the history; ARGS="-seed 7 -for 10m -out DIR"
-	@CHAOS_ARGS='$(ARGS)' scripts/suites/chaos.sh
+	@CHAOS_ARGS='$(ARGS)' scripts/chaos.sh
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser of foreign input for a minute each; FUZZ_TIME=10m ARGS=pattern

@@ -82,7 +82,7 @@ func needEnv(t *testing.T, name string) string {
 	t.Helper()
 	v := os.Getenv(name)
 	if v == "" {
-		t.Fatalf("%s must be set; scripts/suites/chaos.sh does", name)
+		t.Fatalf("%s must be set; scripts/chaos.sh does", name)
 	}
 	return v
 }

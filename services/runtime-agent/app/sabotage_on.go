@@ -18,7 +18,7 @@ type sabotagedEngine struct {
 func (e sabotagedEngine) Close() { e.inside.Close() }
 
 func sabotaged(engine Docker) Docker {
-	return sabotagedEngine{sabotage.FromEnvironment().Executor(engine), engine}
+	return sabotagedEngine{sabotage.FromEnvironment().Executor(sabotage.BrokenExecutor(engine)), engine}
 }
 
 // aroundTransport makes steps of the calls of the engine's API, too.

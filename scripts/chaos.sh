@@ -3,7 +3,7 @@
 # order of a seed. CHAOS_ARGS are given to the test binary: make chaos ARGS="-seed 7 -for 10m -out DIR".
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
 have redis-server || install_packages redis-server
