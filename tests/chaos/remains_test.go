@@ -96,7 +96,9 @@ func (p *platform) engineRemains(t *testing.T, e *engine, v *verdicts) {
 		list, err := e.docker.VolumeList(t.Context(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("name", p.installation))})
 		left = nil
 		for _, x := range list.Volumes {
-			left = append(left, x.Name)
+			if x.Labels["dev.opensandbox.role"] != "execd" { // the daemon, which is kept for the next sandbox
+				left = append(left, x.Name)
+			}
 		}
 		return err == nil && len(left) == 0
 	}) {
