@@ -178,12 +178,17 @@ func (x *life) create() bool {
 		}
 		c.fill(a)
 		x.l.history.add(c)
+		if c.ok() && c.Key != "" && x.id == "" && x.rng.IntN(3) == 0 {
+			x.id = c.ID
+			c = &call{What: "create", Key: c.Key} // as a client that lost the answer
+			continue
+		}
 		if c.ok() {
 			x.id = c.ID
 			return true
 		}
 		if c.Key == "" || !c.open() || x.l.stop.Load() {
-			return false
+			return x.id != ""
 		}
 		time.Sleep(500 * time.Millisecond)
 		c = &call{What: "create", Key: c.Key}
