@@ -44,7 +44,7 @@ func (a *agentLoops) mirror(t *thread) {
 		if err != nil || len(records) == 0 {
 			continue
 		}
-		if ok, err := a.s.Settled(background()); err != nil || !ok {
+		if ok, err := a.s.Believes(background(), records); err != nil || !ok {
 			continue
 		}
 		versions := map[sandbox.ID]uint64{}

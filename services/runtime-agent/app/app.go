@@ -179,7 +179,7 @@ func (a *Agent) start(ctx context.Context) error {
 	if _, err := a.note.Step(ctx); err != nil {
 		a.deps.Log.WarnContext(ctx, "cannot note the renewal of the lease", "error", err)
 	}
-	if a.mirror, err = mirror.Open(mirrorDir(a.cfg.StateDir), a.cfg.Node, a.deps.Store, a.recovery.Settled); err != nil {
+	if a.mirror, err = mirror.Open(mirrorDir(a.cfg.StateDir), a.cfg.Node, a.deps.Store, a.recovery.Believes); err != nil {
 		return err
 	}
 	cfg := convergeConfig(a.cfg, a.deps, a.node.Session)
@@ -187,7 +187,7 @@ func (a *Agent) start(ctx context.Context) error {
 	news := &wakeup.Hub{}
 	deps := converge.Deps{
 		Store: a.deps.Store, Executor: a.engine, Gate: metrics.Gate(converge.NewTurns(a.cfg.Concurrency)), GiveUp: worker.GiveUp(a.deps.Store, news),
-		Cleaned: a.unmirror, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work), Recovery: a.recovery,
+		Cleaned: a.cleaned, Each: sideBySide, Observe: metrics, Work: converge.StartWork(work), Recovery: a.recovery,
 	}
 	deps.Stopped = func(refs []executor.Ref) error { return noteStopped(a.cfg.StateDir, refs) }
 	if deps.WasStopped, err = wasStopped(a.cfg.StateDir); err != nil {
@@ -222,8 +222,9 @@ func sideBySide(n int, do func(i int)) {
 	all.Wait()
 }
 
-// unmirror takes a sandbox of which nothing is left out of the mirror. An entry that stays is found at the next start.
-func (a *Agent) unmirror(id sandbox.ID) {
+// cleaned forgets a sandbox of which nothing is left. An entry of the mirror that stays is found at the next start.
+func (a *Agent) cleaned(id sandbox.ID) {
+	a.recovery.Cleaned(id)
 	if err := a.mirror.Remove(id); err != nil {
 		a.deps.Log.Warn("cannot remove from the mirror", "sandbox", id, "error", err)
 	}

@@ -26,6 +26,19 @@ type flaky struct {
 	*memstore.Store
 	mu   sync.Mutex
 	gone bool
+	// atCleaned happens just before something that was removed is told of.
+	atCleaned func()
+}
+
+func (f *flaky) Cleaned(ctx context.Context, c sandbox.Cleaned) error {
+	f.mu.Lock()
+	happen := f.atCleaned
+	f.atCleaned = nil
+	f.mu.Unlock()
+	if happen != nil {
+		happen()
+	}
+	return f.Store.Cleaned(ctx, c)
 }
 
 func (f *flaky) away(gone bool) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"opensandbox/libs/executor"
+	"opensandbox/libs/executor/fakeexec"
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
@@ -267,6 +268,83 @@ func TestANodeThatTheStoreForgotKeepsItsSandboxes(t *testing.T) {
 	})
 }
 
+// overtake takes the store back, after which others write before the agent looks.
+func (w *world) overtake(old any) {
+	w.t.Helper()
+	w.store.Restore(old)
+	for range 100 {
+		if _, err := w.store.Store.Insert(w.t.Context(), sandbox.New{ID: sandbox.ID(rand.Text()), Spec: sandbox.Spec{Image: "image", Entrypoint: []string{"run"}}}); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// A renewal leads to no step: the mirror is all that has read it when the store goes back.
+func TestARenewalThatTheStoreForgot(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		w.insert("a")
+		w.pass(2 * time.Second)
+		old := w.store.Snapshot()
+		at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Microsecond)
+		if _, err := w.store.Renew(t.Context(), "a", "team", at); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(4 * time.Second)
+		w.overtake(old)
+		w.pass(2 * time.Minute) // comparisons
+		if r := w.get("a"); !r.Intent.ExpiresAt.Equal(at) || w.running() != 1 {
+			t.Errorf("the record is %+v, and there are %v", r, w.engine.Instances())
+		}
+		w.settle()
+		w.end()
+	})
+}
+
+// The store forgets that a sandbox was deleted, while its node removes it: it is not made again.
+func TestAnEndThatTheStoreForgot(t *testing.T) {
+	for name, changes := range map[string]int{"as it was": 0, "changed since": 9} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, dir)
+			w.insert("a", "slow", "1000000")
+			w.pass(time.Second)
+			old := w.store.Snapshot()
+			w.store.atCleaned = func() {
+				w.overtake(old)
+				for i := range changes {
+					v := strconv.Itoa(i)
+					if _, err := w.store.PatchMetadata(t.Context(), "a", "team", map[string]*string{"k": &v}); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if _, err := w.store.SetGone(t.Context(), "a", sandbox.ReasonDeleted); err != nil {
+				t.Fatal(err)
+			}
+			w.pass(2 * time.Second)
+			if r, err := w.store.Recovery(t.Context()); err != nil || !r.Going() {
+				t.Errorf("%s: no recovery has begun: %+v, %v", name, r, err)
+			}
+			w.pass(sandbox.RecoverFor)
+			w.settle()
+			w.pass(2 * time.Second)
+			w.want("a", sandbox.StateFailed, sandbox.ReasonStoreRecovered)
+			starts := 0
+			for _, e := range w.engine.History() {
+				if e.What == fakeexec.WasStarted {
+					starts++
+				}
+			}
+			if starts != 1 || len(w.engine.Instances()) != 0 {
+				t.Errorf("%s: started %d times, and there are %v", name, starts, w.engine.Instances())
+			}
+			w.end()
+		})
+	}
+}
+
 func TestAStoreThatWentBackAndOvertookTheCounter(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -281,12 +359,7 @@ func TestAStoreThatWentBackAndOvertookTheCounter(t *testing.T) {
 		w.insert("lost")
 		w.pass(4 * time.Second)
 		w.want("lost", sandbox.StateRunning, sandbox.ReasonRunning)
-		w.store.Restore(old)
-		for range 100 { // others write before the agent looks
-			if _, err := w.store.Store.Insert(t.Context(), sandbox.New{ID: sandbox.ID(rand.Text()), Spec: sandbox.Spec{Image: "image", Entrypoint: []string{"run"}}}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		w.overtake(old)
 		w.pass(2 * time.Minute) // comparisons
 		w.want("lost", sandbox.StateRunning, sandbox.ReasonRunning)
 		if r := w.get("a"); !r.Intent.ExpiresAt.Equal(at) || w.running() != 2 {

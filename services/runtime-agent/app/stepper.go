@@ -64,7 +64,7 @@ func NewStepper(ctx context.Context, cfg Config, d Deps, disk *Disk) (*Stepper, 
 	if _, err := guard.Step(ctx); err != nil {
 		return nil, err
 	}
-	conv := converge.New(c, converge.Deps{Store: d.Store, Executor: d.Executor, Stopped: stopped, WasStopped: disk.Stopped, Recovery: guard})
+	conv := converge.New(c, converge.Deps{Store: d.Store, Executor: d.Executor, Stopped: stopped, WasStopped: disk.Stopped, Cleaned: guard.Cleaned, Recovery: guard})
 	s := &Stepper{conv: conv, compare: converge.NewComparer(conv), node: n, lease: c.Lease, disk: disk, guard: guard}
 	s.Renewed(sent)
 	return s, nil
@@ -90,8 +90,10 @@ func (s *Stepper) Recover(ctx context.Context) error {
 	return err
 }
 
-// Settled reports whether what the store said before the call may replace what the node remembers.
-func (s *Stepper) Settled(ctx context.Context) (bool, error) { return s.guard.Settled(ctx) }
+// Believes reports whether records that were read from the store just now may replace what the node remembers.
+func (s *Stepper) Believes(ctx context.Context, read []sandbox.Record) (bool, error) {
+	return s.guard.Believes(ctx, read)
+}
 
 // Session returns the session of this start.
 func (s *Stepper) Session() uint64 { return s.node.Session }

@@ -62,6 +62,9 @@ func (k *Comparer) Compare(ctx context.Context, now time.Time) (ids []sandbox.ID
 	placed := make(map[executor.Ref]bool, len(records))
 	for i := range records {
 		r := &records[i]
+		if back, err := k.c.deps.Recovery.Saw(ctx, r); err != nil || back {
+			return nil, now.Add(SecondLook), err
+		}
 		placed[ref(r)] = true
 		differs := !asObserved(r, have[ref(r)])
 		if differs && !r.NeedsWork() {

@@ -39,18 +39,18 @@ type Mirror struct {
 	mu      sync.Mutex
 	journal *journal
 	swept   bool
-	// believe says whether what the store said just now may replace what is on the disk.
-	believe func(ctx context.Context) (bool, error)
+	// believe says whether what the store said just now, with these records among it, may replace what is on the disk.
+	believe func(ctx context.Context, read []sandbox.Record) (bool, error)
 }
 
-// Open returns the mirror in dir, which is made if it is missing. believe is asked after each reading of the store whether what it said may
-// replace what is on the disk: a store that has gone back knows less. nil: always.
-func Open(dir, node string, store Store, believe func(ctx context.Context) (bool, error)) (*Mirror, error) {
+// Open returns the mirror in dir, which is made if it is missing. believe is asked after each reading of the store, with the records that were
+// read, whether what it said may replace what is on the disk: a store that has gone back knows less. nil: always.
+func Open(dir, node string, store Store, believe func(ctx context.Context, read []sandbox.Record) (bool, error)) (*Mirror, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	if believe == nil {
-		believe = func(context.Context) (bool, error) { return true, nil }
+		believe = func(context.Context, []sandbox.Record) (bool, error) { return true, nil }
 	}
 	j, err := openJournal(dir)
 	if err != nil {
@@ -103,7 +103,7 @@ func (m *Mirror) Step(ctx context.Context) (time.Time, error) {
 		if err != nil || len(records) == 0 {
 			return time.Time{}, err
 		}
-		if ok, err := m.believe(ctx); err != nil || !ok {
+		if ok, err := m.believe(ctx, records); err != nil || !ok {
 			return time.Time{}, err
 		}
 		versions := make(map[sandbox.ID]uint64, len(records))
@@ -147,7 +147,7 @@ func (m *Mirror) sweep(ctx context.Context) error {
 		case r.Placed() && r.Placement.Node == m.node:
 			continue
 		}
-		if ok, err := m.believe(ctx); err != nil || !ok {
+		if ok, err := m.believe(ctx, nil); err != nil || !ok {
 			return err
 		}
 		if err := m.journal.remove(id); err != nil {

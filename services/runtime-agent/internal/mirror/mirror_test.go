@@ -155,7 +155,7 @@ func TestAStoreThatIsNotBelievedChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, dir, `{"id":"a","version":7}`+"\n", 0)
-	m, err := mirror.Open(dir, "n", st, func(context.Context) (bool, error) { return false, nil })
+	m, err := mirror.Open(dir, "n", st, func(context.Context, []sandbox.Record) (bool, error) { return false, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ type Guard struct {
 	session uint64
 	known   sandbox.Mark
 	state   sandbox.Recovery
-	// seen is what was last read, in this incarnation, of the records of this node that shall be there.
+	// seen is what was last read, in this incarnation, of the records of this node of which something is there or shall be.
 	seen   map[sandbox.ID]seen
 	kept   sandbox.Mark
 	keptAt time.Time
@@ -92,6 +92,8 @@ type seen struct {
 	version uint64
 	// epoch is that of the last placement on this node; 0 if there was none.
 	epoch uint64
+	// over says that the record was Gone, or its create had failed, which is for ever.
+	over bool
 }
 
 // New returns a Guard that knows what the disk knows.
@@ -171,17 +173,35 @@ func (g *Guard) note(r sandbox.Recovery) {
 
 // Saw takes in a record that was read. It reports whether that is one which the store cannot have come to from what was seen of it before:
 // then the store has gone back, and others have written so much since that its counter does not show it. A recovery has begun then.
+//
+// Several read the same records, and one of them may have seen a later state while the answer of another was on its way. So what contradicts is
+// read once more before anything is said; that such an answer was late is reported as having gone back, too, since nothing may be done with it.
 func (g *Guard) Saw(ctx context.Context, r *sandbox.Record) (wentBack bool, err error) {
-	g.mu.Lock()
-	why := g.contradicts(r)
-	if why == "" {
-		g.see(r)
-	}
-	g.mu.Unlock()
-	if why == "" {
+	if g.takeIn(r) == "" {
 		return false, nil
 	}
+	now, err := g.Get(ctx, r.ID)
+	if fault.Is(err, fault.NotFound) {
+		return g.Missed(ctx, r.ID)
+	}
+	if err != nil {
+		return true, err
+	}
+	why := g.takeIn(&now)
+	if why == "" {
+		return true, nil
+	}
 	return true, g.Contradicted(ctx, "the record of "+string(r.ID)+" "+why)
+}
+
+// takeIn says what contradicts a record, or takes it in.
+func (g *Guard) takeIn(r *sandbox.Record) (why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if why = g.contradicts(r); why == "" {
+		g.see(r)
+	}
+	return why
 }
 
 // contradicts says what of a record does not follow from what was seen of it. No two placements share an epoch, so one on another node has
@@ -193,30 +213,47 @@ func (g *Guard) contradicts(r *sandbox.Record) string {
 		return ""
 	case r.Version < last.version:
 		return "is as it was before"
+	case last.over && !isOver(r):
+		return "had come to its end, and has not"
 	case r.Placed() && r.Placement.Node != g.cfg.Node && r.Placement.Epoch <= last.epoch:
 		return "was placed anew under an epoch that this node has had"
 	}
 	return ""
 }
 
+// isOver reports whether a record is Gone or a failed create. Its container, which is on its way out, must not be made again by a store that has
+// forgotten that.
+func isOver(r *sandbox.Record) bool { return r.Gone() || r.FailedCreate() }
+
 func (g *Guard) see(r *sandbox.Record) {
-	if r.Gone() || r.FailedCreate() {
+	here := r.Placed() && r.Placement.Node == g.cfg.Node
+	if isOver(r) && !here {
 		delete(g.seen, r.ID)
 		return
 	}
-	s := seen{r.Version, g.seen[r.ID].epoch}
-	if r.Placed() && r.Placement.Node == g.cfg.Node {
+	s := seen{r.Version, g.seen[r.ID].epoch, isOver(r)}
+	if here {
 		s.epoch = r.Placement.Epoch
 	}
 	g.seen[r.ID] = s
 }
 
+// Cleaned takes in that nothing is left here of a sandbox, and that the store knows it.
+func (g *Guard) Cleaned(id sandbox.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.seen, id)
+}
+
 // Missed takes in that a record was not found, and reports whether it was one that shall be there.
 func (g *Guard) Missed(ctx context.Context, id sandbox.ID) (wentBack bool, err error) {
 	g.mu.Lock()
-	_, known := g.seen[id]
+	last, known := g.seen[id]
+	if last.over {
+		delete(g.seen, id)
+	}
 	g.mu.Unlock()
-	if !known {
+	if !known || last.over {
 		return false, nil
 	}
 	return true, g.Contradicted(ctx, "the record of "+string(id)+" is gone")
@@ -280,6 +317,17 @@ func (g *Guard) Settled(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	return !r.Going() && !r.Awaits(g.cfg.Node), nil
+}
+
+// Believes is Settled for records that were just read from the store, each of which it takes in: what the disk has noted, a store that goes back
+// must not contradict without being noticed.
+func (g *Guard) Believes(ctx context.Context, read []sandbox.Record) (bool, error) {
+	for i := range read {
+		if back, err := g.Saw(ctx, &read[i]); err != nil || back {
+			return false, err
+		}
+	}
+	return g.Settled(ctx)
 }
 
 // Waits reports whether a record that has no container yet waits since before the store was recovered, and whether the recovery goes on.
