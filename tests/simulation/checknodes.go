@@ -3,6 +3,7 @@ package simulation
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"opensandbox/libs/executor"
 	"opensandbox/libs/node"
@@ -168,6 +169,26 @@ func (c *checker) renewed(name string) {
 	}
 }
 
+// leases returns when the lease of each node ends.
+func (c *checker) leases() map[string]time.Time {
+	all, _ := c.p.real.Nodes(background()) // a store in memory does not fail
+	until := make(map[string]time.Time, len(all))
+	for _, n := range all {
+		until[n.Name] = n.LeaseUntil
+	}
+	return until
+}
+
+// cutShort notes the leases that were not over, and ended when a recovery began: a clock that was set forward says of a lease that was renewed
+// just before that it has run out. before is when they ended before that.
+func (c *checker) cutShort(before map[string]time.Time) {
+	for name, until := range c.leases() {
+		if n := c.p.node(name); n != nil && !until.Equal(before[name]) && c.p.now.Sub(n.renewed) < node.LeaseTime {
+			n.cutShort = c.p.now
+		}
+	}
+}
+
 // lost checks, at the moment at which a scheduler gives a sandbox up with its node, that it may.
 func (c *checker) lost(l sandbox.Loss, by *process) {
 	n := c.p.node(l.Node)
@@ -175,8 +196,8 @@ func (c *checker) lost(l sandbox.Loss, by *process) {
 		return
 	}
 	least := lossTime
-	if n.renewed.Before(c.back.at) {
-		least -= node.LeaseTime // a lease that the store has lost counts as over when the recovery begins
+	if n.renewed.Before(c.back.at) || n.renewed.Before(n.cutShort) {
+		least -= node.LeaseTime // a lease that the store has lost, or takes for over, ends when the recovery begins
 	}
 	silent := c.p.now.Sub(n.renewed)
 	switch {

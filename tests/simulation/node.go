@@ -27,6 +27,8 @@ type simNode struct {
 	memory memory
 	// renewed is when a renewal last took effect in the store.
 	renewed time.Time
+	// cutShort is when a recovery that began last made the node's lease end at that moment.
+	cutShort time.Time
 	// disk is the state directory of its agents.
 	disk agent.Disk
 	// seen counts the events that the agent was told of; happened tells it that there are new ones.

@@ -243,7 +243,12 @@ func (p storePort) GetWithRecovery(ctx context.Context, id sandbox.ID) (r sandbo
 }
 
 func (p storePort) Recover(ctx context.Context, c sandbox.Claim) (sandbox.Recovery, error) {
-	return write(p, "Recover", func() (sandbox.Recovery, error) { return p.s.Recover(ctx, c) })
+	return write(p, "Recover", func() (sandbox.Recovery, error) {
+		before := p.check.leases()
+		r, err := p.s.Recover(ctx, c)
+		p.check.cutShort(before)
+		return r, err
+	})
 }
 
 func (p storePort) Sight(ctx context.Context, s sandbox.Sighting) (sandbox.Record, error) {
