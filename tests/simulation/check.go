@@ -205,21 +205,22 @@ func (c *checker) happened(n *simNode, e fakeexec.Entry) {
 			c.p.fail("%s/%d was started twice", e.ID, e.Epoch)
 		}
 	case fakeexec.WasKilled:
-		if r, wanted := c.wanted(e.Ref); wanted && !r.Over() && !c.mayStop(n) && !c.back.doomed[e.Ref] {
+		if r, wanted := c.wanted(n, e.Ref); wanted && !r.Over() && !c.mayStop(n) && !c.back.doomed[e.Ref] {
 			c.p.fail("%s/%d was killed although it is wanted", e.ID, e.Epoch)
 		}
 	case fakeexec.WasRemoved:
 		// Before Running a container may be made anew, for another port; afterwards it stays as long as its record wants it.
-		if r, wanted := c.wanted(e.Ref); wanted && r.Observed.Started && !c.back.doomed[e.Ref] {
+		if r, wanted := c.wanted(n, e.Ref); wanted && r.Observed.Started && !c.back.doomed[e.Ref] {
 			c.p.fail("%s/%d was removed although it is wanted", e.ID, e.Epoch)
 		}
 	}
 }
 
-// wanted returns the record of an incarnation, and whether it is the present one and shall be there.
-func (c *checker) wanted(ref executor.Ref) (sandbox.Record, bool) {
+// wanted returns the record of an incarnation, and whether it is the present one and shall be on a node. Of two nodes that have the same one,
+// because the store has forgotten the first, only the second shall.
+func (c *checker) wanted(n *simNode, ref executor.Ref) (sandbox.Record, bool) {
 	r, err := c.p.real.Get(background(), ref.ID)
-	return r, err == nil && !r.Gone() && !r.FailedCreate() && r.Placement.Epoch == ref.Epoch
+	return r, err == nil && !r.Gone() && !r.FailedCreate() && r.Placement.Epoch == ref.Epoch && r.Placement.Node == n.name
 }
 
 // atEnd checks what must hold when faults have stopped and everything was given time.

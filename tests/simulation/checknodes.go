@@ -192,6 +192,9 @@ func (c *checker) cutShort(before map[string]time.Time) {
 // lost checks, at the moment at which a scheduler gives a sandbox up with its node, that it may.
 func (c *checker) lost(l sandbox.Loss, by *process) {
 	n := c.p.node(l.Node)
+	if c.back.changed[l.ID] && c.unreported(l.Node) {
+		c.back.untold[l.ID] = true
+	}
 	if reg, ok := c.registered(l.Node); !ok || reg.Removed {
 		return
 	}

@@ -27,6 +27,8 @@ type rollback struct {
 	rebuild map[string][]executor.Ref
 	// forgotten are the containers that the store had given to a node and has forgotten that it did.
 	forgotten map[executor.Ref]string
+	// untold are the sandboxes whose node was given up before it had told what it has: whatever it had noted of them is lost.
+	untold map[sandbox.ID]bool
 	// settled is when the last recovery was over, or looked at while it went on.
 	settled time.Time
 }
@@ -38,10 +40,10 @@ const twiceWithin = time.Minute
 // rollingBack notes what there is just before the store goes back by some time.
 func (c *checker) rollingBack(by time.Duration) {
 	c.back = rollback{at: c.p.now, by: by, changed: map[sandbox.ID]bool{}, doomed: map[executor.Ref]bool{}, rebuild: map[string][]executor.Ref{},
-		forgotten: map[executor.Ref]string{}, settled: c.back.settled}
+		forgotten: map[executor.Ref]string{}, untold: map[sandbox.ID]bool{}, settled: c.back.settled}
 	for _, n := range c.p.nodes {
 		for _, in := range n.real.Instances() {
-			r, wanted := c.wanted(in.Ref)
+			r, wanted := c.wanted(n, in.Ref)
 			c.back.forgotten[in.Ref] = n.name
 			switch {
 			case !wanted:
@@ -125,11 +127,11 @@ func (c *checker) unnoticed() bool {
 	return err == nil && r.Mark.Incarnation.Equal(c.back.incarnation) && c.p.now.Sub(c.back.at) < twiceWithin
 }
 
-// renewalLost reports whether a renewal that the store has lost cannot have come back: the node has not told what it has, or has nothing left of
-// the sandbox, or nobody has noticed.
+// renewalLost reports whether a renewal that the store has lost cannot have come back: the node that had the sandbox has not told so, or was given
+// up before it had, or has nothing left of it, or nobody has noticed.
 func (c *checker) renewalLost(r *sandbox.Record) bool {
 	n := c.p.node(r.Placement.Node)
-	return c.back.changed[r.ID] && (n == nil || c.unnoticed() || c.unreported(n.name) || !c.has(n, executor.Ref{ID: r.ID, Epoch: r.Placement.Epoch}))
+	return c.back.changed[r.ID] && (n == nil || c.back.untold[r.ID] || c.unnoticed() || c.unreported(n.name) || !c.has(n, executor.Ref{ID: r.ID, Epoch: r.Placement.Epoch}))
 }
 
 // sighted notes what a record is after a node has told of its container: it may be one that the store had lost, or be brought forward by any
