@@ -21,6 +21,7 @@ var (
 	from      = flag.Uint64("from", 1, "the first seed")
 	trace     = flag.Bool("everything", false, "print all that happens in the one schedule")
 	seed      = flag.Uint64("seed", 0, "simulate this one schedule only")
+	tally     = flag.Bool("count", false, "go on after a failure, and count what breaks")
 	goesBack  = flag.Bool("rollback", false, "bring an earlier state of the store back once in each schedule, and count what breaks")
 )
 
@@ -57,8 +58,8 @@ func each(from, to uint64, do func(seed uint64) bool) {
 }
 
 func TestSchedules(t *testing.T) {
-	if *goesBack && *seed == 0 {
-		countBroken(t, Variant{Rollback: true})
+	if (*goesBack || *tally) && *seed == 0 {
+		countBroken(t, Variant{Rollback: *goesBack})
 		return
 	}
 	if *seed != 0 {
@@ -112,6 +113,34 @@ func TestStoreGoesBack(t *testing.T) {
 	})
 }
 
+// TestSchedulesThatFailed simulates those again that once broke a promise among a million.
+func TestSchedulesThatFailed(t *testing.T) {
+	t.Parallel()
+	for _, f := range []struct {
+		showed string
+		seeds  []uint64
+	}{
+		// The store forgot the end of a create while its node removed the container, which was then made once more.
+		{"was started twice", []uint64{124708, 372754, 412398, 595630, 651723, 703262, 886636}},
+		// A step that had begun with what the store went back to reported a failed create after the sighting of what runs.
+		{"is said to be Failed, and runs", []uint64{204467, 322520}},
+		// Only the mirror had read the renewal that the store forgot.
+		{"expired early", []uint64{617247}},
+		// The checks did not know that a node which is given up before it has told what it has takes renewals with it.
+		{"expired early on another node", []uint64{428350, 474985}},
+		// Nor that a recovery ends a lease which a clock that was set forward says to be over.
+		{"was given up after the last renewal of its lease", []uint64{137141, 393184, 527149, 962731}},
+		// Nor which of two nodes is to have what the store has placed again under the same epoch.
+		{"was killed although it is wanted", []uint64{233161, 266540}},
+	} {
+		for _, s := range f.seeds {
+			if r := Run(s, Variant{}); r.Err != nil {
+				t.Errorf("seed %d, which once showed %q: %v", s, f.showed, r.Err)
+			}
+		}
+	}
+}
+
 // rollbacks is the number of schedules in which the store goes back.
 const rollbacks = 500
 
@@ -131,6 +160,7 @@ func countBroken(t *testing.T, v Variant) {
 			return true
 		}
 		line, _, _ := strings.Cut(r.Err.Error(), "\n")
+		t.Logf("seed %d: %s", s, line)
 		kind := particular.ReplaceAllString(line, "…")
 		count[kind]++
 		if count[kind] == 1 {
