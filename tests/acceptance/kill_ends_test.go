@@ -148,7 +148,7 @@ func lostNodeOperation() operation {
 
 // takenPortOperation is a create while somebody else listens on every other port of the node.
 func takenPortOperation() operation {
-	low := 20000 + rand.IntN(100)*100
+	low := 12_000 + rand.IntN(60)*100 // below the ports of all other platforms of the tests
 	return operation{
 		name: "create with a taken port", single: true, loose: true,
 		env: []string{fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", low+99)},

@@ -82,7 +82,7 @@ func (x *matrix) restart(kind string) {
 		return false
 	})
 	x.supervise(ended)
-	x.answers()
+	x.goOn()
 }
 
 // supervise starts a process that has ended until it has come so far that it serves: an agent whose predecessor was killed before it had noted its

@@ -4,6 +4,7 @@ package acceptance
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -105,12 +106,19 @@ func (x *matrix) stopped(kind string) *program {
 // goOn starts what the operation, or an agent that was taken for dead, has ended: whoever supervises the processes does so.
 func (x *matrix) goOn() {
 	x.t.Helper()
-	for _, p := range x.programs {
-		select {
-		case <-p.exited:
-			x.supervise(p)
-		default:
+	x.eventually("all processes serve", func() bool {
+		for _, p := range x.programs {
+			select {
+			case <-p.exited:
+				x.supervise(p)
+			default:
+			}
 		}
-	}
-	x.answers()
+		res, err := http.Get(x.base + "/health")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
 }
