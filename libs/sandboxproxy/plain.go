@@ -168,7 +168,10 @@ func (p *Proxy) pass(w http.ResponseWriter, res *http.Response) error {
 
 func add(to, from http.Header) {
 	for name, values := range from {
-		to[name] = append(to[name], values...)
+		if there := to[name]; len(there) > 0 {
+			values = append(there, values...)
+		}
+		to[name] = values
 	}
 }
 

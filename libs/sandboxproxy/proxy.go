@@ -80,10 +80,12 @@ type Proxy struct {
 	lean      lean
 	buffers   buffers
 	unwanted  map[string]bool
-	reverse   *httputil.ReverseProxy
-	tracer    trace.Tracer
-	busy      busy
-	upgrades  upgrades
+	// untraced says that the tracer makes no spans.
+	untraced bool
+	reverse  *httputil.ReverseProxy
+	tracer   trace.Tracer
+	busy     busy
+	upgrades upgrades
 }
 
 var _ http.Handler = (*Proxy)(nil)
@@ -107,6 +109,7 @@ func New(cfg Config, deps Deps) *Proxy {
 		ResponseHeaderTimeout:  cfg.AnswerTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 	}
+	_, p.untraced = deps.Tracers.(noop.TracerProvider)
 	p.lean.p = p
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:   p.rewrite,
