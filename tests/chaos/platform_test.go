@@ -151,16 +151,6 @@ func (p *platform) describe(t *testing.T, bin, broken string) {
 	}
 }
 
-// named returns a process.
-func (p *platform) named(name string) *process {
-	for _, x := range p.processes {
-		if x.name == name {
-			return x
-		}
-	}
-	panic("no process " + name)
-}
-
 // healed waits until all processes run, both engines answer and an api makes a sandbox on each node that it can also delete.
 func (p *platform) healed(t *testing.T) {
 	t.Helper()
