@@ -70,6 +70,10 @@ func upstreamURL(up resolve.Upstream, path string, in *url.URL) *url.URL {
 	raw := up.Prefix + path
 	u := &url.URL{Scheme: "http", Host: poolAddress(up), RawQuery: in.RawQuery, ForceQuery: in.ForceQuery}
 	decoded, err := url.PathUnescape(raw)
+	if err != nil && strings.HasPrefix(raw, "//") {
+		u.Path = raw // encoded anew: net/http takes no such path, but nothing here depends on that
+		return u
+	}
 	if err == nil {
 		u.Path, u.RawPath = decoded, raw
 		if u.EscapedPath() == raw || strings.HasPrefix(raw, "//") {
