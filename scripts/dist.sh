@@ -34,9 +34,10 @@ build_for() {
 
 # add_pages DIRECTORY: the documentation, with everything that its pages link to.
 add_pages() {
-	mkdir -p "$1/docs/adr" "$1/deployments"
+	mkdir -p "$1/docs/adr" "$1/docs/reports" "$1/deployments"
 	cp docs/*.md "$1/docs"
 	cp docs/adr/*.md "$1/docs/adr"
+	cp docs/reports/* "$1/docs/reports"
 	cp -r deployments/grafana deployments/otel-collector deployments/prometheus deployments/single deployments/systemd "$1/deployments"
 	cp ARCHITECTURE.md CONTRIBUTING.md LICENSE README.md docker-compose.yml "$1"
 }
