@@ -57,7 +57,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // versioned begins the paths of a client that has agreed on a version.
 var versioned = regexp.MustCompile(`^/v[0-9.]+/`)
 
-// kinds are what the engine names things by.
+// named is a path to one thing of the engine, perhaps with what is done to it.
 var named = regexp.MustCompile(`^(/(?:containers|images|networks|volumes)/)(.+?)(/(?:start|kill|pause|unpause|attach|wait|stop|tag))?$`)
 
 func engineStep(method, path string) Step {

@@ -22,18 +22,19 @@ type lean struct {
 
 // roundTrip sends the request of c to up, and returns the answer as far as its header has come. Its body must be closed.
 func (l *lean) roundTrip(ctx context.Context, c *call, up resolve.Upstream) (*http.Response, error) {
+	address := poolAddress(up)
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		conn := l.idle.take(poolAddress(up))
+		conn := l.idle.take(address)
 		reused := conn != nil
 		if !reused {
-			made, err := l.p.connect(ctx, "tcp", poolAddress(up))
+			made, err := l.p.connect(ctx, "tcp", address)
 			if err != nil {
 				return nil, err
 			}
-			conn = newLeanConn(made, poolAddress(up))
+			conn = newLeanConn(made, address)
 		}
 		res, err := l.exchange(ctx, conn, c, up)
 		if err == nil {

@@ -32,6 +32,11 @@ var background = []sabotage.Step{sabotage.NodeRenewLease, sabotage.StoreMirrored
 // misses reports whether a platform cannot have the operation.
 func (op operation) misses(split bool) bool { return split && op.single || !split && op.split }
 
+// operationsOf returns the operations that a platform can have.
+func operationsOf(split bool) []operation {
+	return slices.DeleteFunc(operations(), func(op operation) bool { return op.misses(split) })
+}
+
 // points returns those of an operation, in the order of its table.
 func (op operation) points(split bool) []point {
 	var all []point
@@ -201,10 +206,7 @@ func TestKillMatrix(t *testing.T) { killMatrix(t, false) }
 func TestSplitKillMatrix(t *testing.T) { killMatrix(t, true) }
 
 func killMatrix(t *testing.T, split bool) {
-	for _, op := range operations() {
-		if op.misses(split) {
-			continue
-		}
+	for _, op := range operationsOf(split) {
 		t.Run(op.name, func(t *testing.T) {
 			t.Parallel()
 			x := newMatrix(t, op, split)

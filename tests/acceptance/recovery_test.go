@@ -115,10 +115,7 @@ func TestAnOlderStoreIsPutBack(t *testing.T) {
 	s := startSingle(t, "")
 	a := s.take("a")
 	s.kill()
-	data, backup := filepath.Join(s.dir, "data"), t.TempDir()
-	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
-		t.Fatal(err)
-	}
+	putBack := backUp(t, filepath.Join(s.dir, "data"))
 	s.run()
 	at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
 	if x := s.do("POST", "/v1/sandboxes/"+a.id+"/renew-expiration", m{"expiresAt": at}); x.status != http.StatusOK {
@@ -128,12 +125,7 @@ func TestAnOlderStoreIsPutBack(t *testing.T) {
 	b := s.take("b")
 	s.mirrored(a, b)
 	s.kill()
-	if err := os.RemoveAll(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(data, os.DirFS(backup)); err != nil {
-		t.Fatal(err)
-	}
+	putBack()
 	s.run()
 	s.found(a)
 	s.found(b)
@@ -144,6 +136,24 @@ func TestAnOlderStoreIsPutBack(t *testing.T) {
 		}
 	}
 	s.settled("after the recovery")
+}
+
+// backUp copies a directory, and returns what makes the directory again as it was then.
+func backUp(t *testing.T, dir string) (putBack func()) {
+	t.Helper()
+	kept := t.TempDir()
+	if err := os.CopyFS(kept, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(dir, os.DirFS(kept)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // tellsWhatIsNotRestored waits until the log says that a recovery is over, what was made again, and what was not.
@@ -184,11 +194,7 @@ func TestSplitStoreGoesBack(t *testing.T) {
 	s, r := startSplitOnItsRedis(t)
 	a := s.take("a")
 	r.kill()
-	backup := t.TempDir()
-	data := filepath.Join(r.dir, "appendonlydir")
-	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
-		t.Fatal(err)
-	}
+	putBack := backUp(t, filepath.Join(r.dir, "appendonlydir"))
 	r.run(t)
 	s.eventually("changes succeed again", func() bool {
 		at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
@@ -198,12 +204,7 @@ func TestSplitStoreGoesBack(t *testing.T) {
 	b := s.take("b")
 	s.mirrored(a, b)
 	r.kill()
-	if err := os.RemoveAll(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(data, os.DirFS(backup)); err != nil {
-		t.Fatal(err)
-	}
+	putBack()
 	r.run(t)
 	s.eventually("the lost sandbox is there again", func() bool { return s.state(b.id) == "Running" })
 	s.eventually("the lost renewal is there again", func() bool {

@@ -19,10 +19,7 @@ const stoppedFor = node.LeaseTime + 5*time.Second
 
 // TestStopMatrix stops the single binary with SIGSTOP at each point of the kill matrix, until its lease is long over, and lets it go on.
 func TestStopMatrix(t *testing.T) {
-	for _, op := range operations() {
-		if op.misses(false) {
-			continue
-		}
+	for _, op := range operationsOf(false) {
 		for _, p := range op.points(false) {
 			t.Run(fmt.Sprintf("%s/%v", op.name, p), func(t *testing.T) {
 				t.Parallel()
@@ -36,10 +33,7 @@ func TestStopMatrix(t *testing.T) {
 
 // TestSplitStopMatrix does the same with one process of the split services, while the others go on.
 func TestSplitStopMatrix(t *testing.T) {
-	for _, op := range operations() {
-		if op.misses(true) {
-			continue
-		}
+	for _, op := range operationsOf(true) {
 		t.Run(op.name, func(t *testing.T) {
 			t.Parallel()
 			x := newMatrix(t, op, true)

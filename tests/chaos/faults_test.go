@@ -194,11 +194,17 @@ func (f *faults) redisRestart() *fault {
 // redisKill ends the master for long enough that the sentinels replace it.
 func (f *faults) redisKill() *fault {
 	master, _ := f.servers()
-	x := began("redis killed", master.Addr())
-	master.Kill()
-	f.wait(3000, 8000)
-	master.Start()
+	x := f.down("redis killed", master, 3000, 8000)
 	f.redisWhole()
+	return x
+}
+
+// down ends a server of the group for a random number of milliseconds.
+func (f *faults) down(kind string, s *redistest.Server, least, most int) *fault {
+	x := began(kind, s.Addr())
+	s.Kill()
+	f.wait(least, most)
+	s.Start()
 	return x
 }
 
@@ -218,21 +224,13 @@ func (f *faults) redisFailover() *fault {
 
 func (f *faults) replicaKill() *fault {
 	_, replica := f.servers()
-	x := began("redis replica killed", replica.Addr())
-	replica.Kill()
-	f.wait(1000, 6000)
-	replica.Start()
+	x := f.down("redis replica killed", replica, 1000, 6000)
 	f.redisWhole()
 	return x
 }
 
 func (f *faults) sentinelKill() *fault {
-	s := f.p.redis.Sentinels[f.rng.IntN(3)]
-	x := began("sentinel killed", s.Addr())
-	s.Kill()
-	f.wait(1000, 6000)
-	s.Start()
-	return x
+	return f.down("sentinel killed", f.p.redis.Sentinels[f.rng.IntN(3)], 1000, 6000)
 }
 
 // redisWhole waits until there is one master, with a replica, that the sentinels agree on: another fault before that would be two at a time,

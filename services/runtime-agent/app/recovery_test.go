@@ -268,6 +268,16 @@ func TestANodeThatTheStoreForgotKeepsItsSandboxes(t *testing.T) {
 	})
 }
 
+// renew moves the deadline of a sandbox to three hours from now.
+func (w *world) renew(id sandbox.ID) time.Time {
+	w.t.Helper()
+	at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Microsecond)
+	if _, err := w.store.Renew(w.t.Context(), id, "team", at); err != nil {
+		w.t.Fatal(err)
+	}
+	return at
+}
+
 // overtake takes the store back, after which others write before the agent looks.
 func (w *world) overtake(old any) {
 	w.t.Helper()
@@ -287,10 +297,7 @@ func TestARenewalThatTheStoreForgot(t *testing.T) {
 		w.insert("a")
 		w.pass(2 * time.Second)
 		old := w.store.Snapshot()
-		at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Microsecond)
-		if _, err := w.store.Renew(t.Context(), "a", "team", at); err != nil {
-			t.Fatal(err)
-		}
+		at := w.renew("a")
 		w.pass(4 * time.Second)
 		w.overtake(old)
 		w.pass(2 * time.Minute) // comparisons
@@ -352,10 +359,7 @@ func TestAStoreThatWentBackAndOvertookTheCounter(t *testing.T) {
 		w.insert("a")
 		w.pass(2 * time.Second)
 		old := w.store.Snapshot()
-		at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Microsecond)
-		if _, err := w.store.Renew(t.Context(), "a", "team", at); err != nil {
-			t.Fatal(err)
-		}
+		at := w.renew("a")
 		w.insert("lost")
 		w.pass(4 * time.Second)
 		w.want("lost", sandbox.StateRunning, sandbox.ReasonRunning)
