@@ -14,11 +14,12 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"opensandbox/libs/conf"
+	"opensandbox/libs/secrettest"
 )
 
 func TestPrint(t *testing.T) {
 	t.Parallel()
-	in := variables(map[string]string{"OPENSANDBOX_SERVER_PORT": "81", "OPENSANDBOX_SERVER_KEY": "hunter2"})
+	in := variables(map[string]string{"OPENSANDBOX_SERVER_PORT": "81", "OPENSANDBOX_SERVER_KEY": secrettest.New("the key of a variable")})
 	in.Path, in.File = "/f\n[x]", []byte("[server]\nhost = \"it's \\\"h\\\"\\n\"\nlist = ['a']\nlabels = { zone = 'z 1', 'a b' = '' }\n")
 	l, err := conf.Load(in, keys(&target{}))
 	if err != nil {
@@ -72,7 +73,8 @@ func TestReference(t *testing.T) {
 
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
-	secret := conf.NewSecret("hunter2")
+	key := secrettest.New("a key that does not print")
+	secret := conf.NewSecret(key)
 	s := struct {
 		Key    conf.Secret
 		hidden conf.Secret
@@ -80,7 +82,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		Map    map[string]conf.Secret
 		Ptr    *conf.Secret
 	}{secret, secret, []conf.Secret{secret}, map[string]conf.Secret{"a": secret}, &secret}
-	texts := struct{ Texts conf.SecretTexts }{conf.SecretTexts{"NAME": "hunter2"}}
+	texts := struct{ Texts conf.SecretTexts }{conf.SecretTexts{"NAME": key}}
 	var out strings.Builder
 	for verb := rune('!'); verb <= '~'; verb++ {
 		for _, flags := range []string{"%", "%+", "%#", "%-9.3", "% ", "%09"} {
@@ -110,18 +112,21 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	if err := gob.NewEncoder(&raw).Encode(s.Key); err == nil {
 		out.Write(raw.Bytes())
 	}
-	for _, leak := range []string{"hunter2", fmt.Sprintf("%x", "hunter2"), fmt.Sprintf("%X", "hunter2"), fmt.Sprintf("% x", "hunter2"), fmt.Sprint([]byte("hunter2"))} {
+	secrettest.Absent(t, "what was printed", out.String())
+	for form, leak := range map[string]string{
+		"a part of it": key[:12], "%x": fmt.Sprintf("%x", key), "%X": fmt.Sprintf("%X", key), "% x": fmt.Sprintf("% x", key), "bytes": fmt.Sprint([]byte(key)),
+	} {
 		if strings.Contains(out.String(), leak) {
-			t.Errorf("%q was printed", leak)
+			t.Errorf("the key was printed: %s", form)
 		}
 	}
 	if got := fmt.Sprintf("%v %s %q %d %x %#v %+v %p", secret, secret, secret, secret, secret, secret, secret, secret); strings.Count(got, conf.Mask) < 7 {
 		t.Errorf("printed %q, want masks", got)
 	}
-	if secret.Reveal() != "hunter2" || !secret.IsSet() || (conf.Secret{}).IsSet() || conf.NewSecret("").IsSet() {
+	if secret.Reveal() != key || !secret.IsSet() || (conf.Secret{}).IsSet() || conf.NewSecret("").IsSet() {
 		t.Error("the secret is lost")
 	}
-	if !secret.Equal(conf.NewSecret("hunter2")) || secret.Equal(conf.NewSecret("hunter3")) || !(conf.Secret{}).Equal(conf.NewSecret("")) {
+	if !secret.Equal(conf.NewSecret(key)) || secret.Equal(conf.NewSecret(key[:len(key)-1]+"1")) || !(conf.Secret{}).Equal(conf.NewSecret("")) {
 		t.Error("Equal is wrong")
 	}
 }
