@@ -22,11 +22,12 @@ import (
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const secret = "a secret of this test"
+var secret = secrettest.New("the shared secret")
 
 // agent answers what the test says.
 type agent struct {
@@ -184,7 +185,7 @@ func (zeros) Read(b []byte) (int, error) {
 func TestAnotherSecretIsRefused(t *testing.T) {
 	t.Parallel()
 	a := &agent{}
-	_, err := client(t, nodes{{Name: "n", Address: served(t, a, nil)}}, "another secret").Inspect(t.Context(), ref)
+	_, err := client(t, nodes{{Name: "n", Address: served(t, a, nil)}}, secrettest.New("another shared secret")).Inspect(t.Context(), ref)
 	if !fault.Is(err, fault.Internal) || !strings.Contains(err.Error(), "401") || !strings.Contains(err.Error(), "shared_secret") || a.asked.Load() != 0 {
 		t.Errorf("%v, asked %d times", err, a.asked.Load())
 	}

@@ -9,11 +9,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"opensandbox/libs/secrettest"
 )
 
 func TestSignedCallsAreChecked(t *testing.T) {
 	t.Parallel()
-	s, err := newSigner("secret")
+	secret := secrettest.New("the shared secret")
+	s, err := newSigner(secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +34,7 @@ func TestSignedCallsAreChecked(t *testing.T) {
 		"/internal/v1/sandboxes//logs?epoch=1":             404,
 		"/":                                                404,
 	} {
-		h, err := NewHandler(ServerConfig{Node: "n", Secret: "secret", Clock: func() time.Time { return now }, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}, none{})
+		h, err := NewHandler(ServerConfig{Node: "n", Secret: secret, Clock: func() time.Time { return now }, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}, none{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +51,7 @@ func TestRefusalsDoNotFillTheLog(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	now := time.Unix(1_700_000_000, 0)
-	h, err := NewHandler(ServerConfig{Node: "n", Secret: "secret", Clock: func() time.Time { return now }, Registry: prometheus.NewRegistry(),
+	h, err := NewHandler(ServerConfig{Node: "n", Secret: secrettest.New("the shared secret"), Clock: func() time.Time { return now }, Registry: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(&log, nil))}, none{})
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +71,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("v1,01," + strings.Repeat("00", 32))
 	f.Add(",,")
 	f.Add("")
-	s, err := newSigner("secret")
+	s, err := newSigner(secrettest.New("the shared secret"))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"opensandbox/libs/agentrpc"
 	"opensandbox/libs/fault"
 	"opensandbox/libs/node"
+	"opensandbox/libs/secrettest"
 )
 
 // ports is a node with one sandbox, whose port 7 is that of a listener.
@@ -55,7 +56,7 @@ func TestTunnel(t *testing.T) {
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close() })
-	h, err := agentrpc.NewHandler(agentrpc.ServerConfig{Node: "n", Secret: "shared", Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}, ports{echo: l.Addr().String()})
+	h, err := agentrpc.NewHandler(agentrpc.ServerConfig{Node: "n", Secret: secret, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}, ports{echo: l.Addr().String()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestTunnel(t *testing.T) {
 		t.Cleanup(c.Close)
 		return c
 	}
-	good := client("shared")
+	good := client(secret)
 	conn, err := good.DialPort(t.Context(), agentrpc.Ref{Node: "n", ID: "s", Epoch: 2}, 7)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +93,7 @@ func TestTunnel(t *testing.T) {
 	}{
 		"nothing listens": {good, agentrpc.Ref{Node: "n", ID: "s", Epoch: 2}, 8, "dial tunnel"},
 		"another epoch":   {good, agentrpc.Ref{Node: "n", ID: "s", Epoch: 1}, 7, "no such sandbox"},
-		"another secret":  {client("other"), agentrpc.Ref{Node: "n", ID: "s", Epoch: 2}, 7, "401"},
+		"another secret":  {client(secrettest.New("another shared secret")), agentrpc.Ref{Node: "n", ID: "s", Epoch: 2}, 7, "401"},
 		"unknown node":    {good, agentrpc.Ref{Node: "m", ID: "s", Epoch: 2}, 7, "node"},
 	} {
 		if conn, err := c.client.DialPort(t.Context(), c.ref, c.port); err == nil || !strings.Contains(err.Error(), c.want) {
