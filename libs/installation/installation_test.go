@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"opensandbox/libs/installation"
+	"opensandbox/libs/secrettest"
 )
 
 func TestOpenKeepsIDAndKey(t *testing.T) {
@@ -44,9 +45,10 @@ func TestTokensDiffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	for _, tok := range []string{a.Token("x", 1), a.Token("x", 2), a.Token("y", 1), a.Token("x1", 1), b.Token("x", 1)} {
+	for i, tok := range []string{a.Token("x", 1), a.Token("x", 2), a.Token("y", 1), a.Token("x1", 1), b.Token("x", 1)} {
+		secrettest.Note("a token", tok)
 		if len(tok) != 43 || seen[tok] {
-			t.Errorf("token %q: length %d, seen before: %v", tok, len(tok), seen[tok])
+			t.Errorf("token %d: length %d, seen before: %v", i, len(tok), seen[tok])
 		}
 		seen[tok] = true
 	}
@@ -70,7 +72,7 @@ func TestOpenAtOnce(t *testing.T) {
 	wg.Wait()
 	for _, tok := range toks[1:] {
 		if tok != toks[0] {
-			t.Fatalf("racing starts disagree: %q and %q", tok, toks[0])
+			t.Fatal("racing starts disagree")
 		}
 	}
 }
@@ -104,7 +106,8 @@ func TestShared(t *testing.T) {
 		}
 		return i
 	}
-	a, b, other := shared("", "one secret of many characters"), shared("", "one secret of many characters"), shared("", "another secret of many characters")
+	one := secrettest.New("a shared secret")
+	a, b, other := shared("", one), shared("", one), shared("", secrettest.New("another shared secret"))
 	if a.ID() != installation.DefaultID || a.Token("x", 1) != b.Token("x", 1) || a.Fingerprint() == "" || a.Fingerprint() != b.Fingerprint() {
 		t.Errorf("two processes with one secret differ: %q %q", a.Fingerprint(), b.Fingerprint())
 	}
@@ -114,7 +117,7 @@ func TestShared(t *testing.T) {
 	if keyless := shared("lab", ""); keyless.ID() != "lab" || keyless.Fingerprint() != "" {
 		t.Errorf("without a secret: %q %q", keyless.ID(), keyless.Fingerprint())
 	}
-	for _, secret := range []string{"", "one secret of many characters"} {
+	for _, secret := range []string{"", one} {
 		if _, err := installation.Shared("No Such Id", secret); err == nil {
 			t.Error("an id that is no id was accepted")
 		}

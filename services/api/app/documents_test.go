@@ -11,7 +11,7 @@ import (
 // document says so.
 func TestDocumentedOperationsAreServed(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *Config, _ *Deps) { c.APIKey = "k" })
+	b := newBench(t, func(c *Config, _ *Deps) { c.APIKey = apiKey })
 	var document struct {
 		Paths map[string]map[string]json.RawMessage `json:"paths"`
 	}
@@ -31,7 +31,7 @@ func TestDocumentedOperationsAreServed(t *testing.T) {
 				t.Fatal(err)
 			}
 			method, at := strings.ToUpper(method), fill.Replace(path)
-			if w := b.do(method, at, "", "OPEN-SANDBOX-API-KEY", "k"); w.Code == http.StatusMethodNotAllowed || strings.Contains(w.Body.String(), `"NOT_FOUND"`) {
+			if w := b.do(method, at, "", "OPEN-SANDBOX-API-KEY", apiKey); w.Code == http.StatusMethodNotAllowed || strings.Contains(w.Body.String(), `"NOT_FOUND"`) {
 				t.Errorf("%s %s: %d %s", method, at, w.Code, w.Body)
 			}
 			needed := operation.Security == nil
@@ -44,7 +44,7 @@ func TestDocumentedOperationsAreServed(t *testing.T) {
 
 func TestPagesBehindTheListener(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *Config, _ *Deps) { c.APIKey, c.Version = "k", "9.8.7" })
+	b := newBench(t, func(c *Config, _ *Deps) { c.APIKey, c.Version = apiKey, "9.8.7" })
 	if w := b.do("GET", "/openapi.json", ""); !strings.Contains(w.Body.String(), `"version":"9.8.7"`) {
 		t.Error("the document does not have the version of the server")
 	}

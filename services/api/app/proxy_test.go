@@ -17,6 +17,7 @@ import (
 
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 // proxied is an api with a listener in front of one sandbox, whose daemon and port 8080 are both answered by one address.
@@ -29,13 +30,13 @@ type proxied struct {
 func newProxied(t *testing.T, backend string, change func(*Config, *Deps)) *proxied {
 	t.Helper()
 	p := &proxied{bench: newBench(t, func(c *Config, d *Deps) {
-		c.APIKey = "secret-key"
+		c.APIKey = apiKey
 		if change != nil {
 			change(c, d)
 		}
 	})}
 	p.register(node.Registration{Name: "here", EngineID: "e2", PortMin: 40000, PortMax: 40100, Host: "127.0.0.1"})
-	a := p.read(p.do("POST", "/v1/sandboxes", `{`+minimal+`}`, "Prefer", "respond-async", "OPEN-SANDBOX-API-KEY", "secret-key"), http.StatusAccepted)
+	a := p.read(p.do("POST", "/v1/sandboxes", `{`+minimal+`}`, "Prefer", "respond-async", "OPEN-SANDBOX-API-KEY", apiKey), http.StatusAccepted)
 	p.id = a.ID
 	_, text, _ := net.SplitHostPort(backend)
 	port, err := net.LookupPort("tcp", text)
@@ -146,7 +147,7 @@ func TestProxyRequestLine(t *testing.T) {
 func TestProxyRefusals(t *testing.T) {
 	t.Parallel()
 	p := newProxied(t, backend(t, func(http.ResponseWriter, *http.Request) {}), nil)
-	pending := p.read(p.do("POST", "/v1/sandboxes", `{`+minimal+`}`, "Prefer", "respond-async", "OPEN-SANDBOX-API-KEY", "secret-key"), 202).ID
+	pending := p.read(p.do("POST", "/v1/sandboxes", `{`+minimal+`}`, "Prefer", "respond-async", "OPEN-SANDBOX-API-KEY", apiKey), 202).ID
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -176,10 +177,10 @@ func TestProxyRefusals(t *testing.T) {
 	if res, _ := p.request("HEAD", "/v1/sandboxes/ID/proxy/8080/"); res.StatusCode != 405 {
 		t.Errorf("HEAD: %d", res.StatusCode)
 	}
-	if res, body := p.request("GET", "/v1/sandboxes/ID/proxy/x", "OPEN-SANDBOX-API-KEY", "secret-key"); res.StatusCode != 400 || codeOf(body) != "INVALID_REQUEST" {
+	if res, body := p.request("GET", "/v1/sandboxes/ID/proxy/x", "OPEN-SANDBOX-API-KEY", apiKey); res.StatusCode != 400 || codeOf(body) != "INVALID_REQUEST" {
 		t.Errorf("a port that is none, with the key: %d %s", res.StatusCode, body)
 	}
-	if res, _ := p.request("GET", "/v1/sandboxes/ID/proxy/8080/a/../b", "OPEN-SANDBOX-API-KEY", "secret-key"); res.StatusCode != 200 {
+	if res, _ := p.request("GET", "/v1/sandboxes/ID/proxy/8080/a/../b", "OPEN-SANDBOX-API-KEY", apiKey); res.StatusCode != 200 {
 		t.Errorf("a path that climbs, with the key: %d", res.StatusCode)
 	}
 }
@@ -196,13 +197,15 @@ func TestProxyHeaders(t *testing.T) {
 		w.WriteHeader(http.StatusFound)
 	})
 	p := newProxied(t, address, nil)
+	egress := secrettest.New("a token for egress")
 	got := p.raw("GET /v1/sandboxes/ID/proxy/8080/ HTTP/1.1\r\nHost: client.example:81\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nTwice: a\r\nTwice: b\r\n" +
-		"Origin: https://page\r\nCookie: c=1\r\nAuthorization: Bearer t\r\nOPENSANDBOX-EGRESS-AUTH: e\r\nX-Request-Id: mine\r\n" +
+		"Origin: https://page\r\nCookie: c=" + secrettest.New("a cookie") + "\r\nAuthorization: Bearer " + secrettest.New("a token of the application") + "\r\nOPENSANDBOX-EGRESS-AUTH: " + egress + "\r\nX-Request-Id: mine\r\n" +
 		"Forwarded: for=1.2.3.4\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\nX-Real-Ip: 1.2.3.4\r\n" +
-		"OpenSandbox-Secure-Access: s\r\nOpenSandbox-Access-Renew: skip\r\nOPEN-SANDBOX-API-KEY: k\r\nX-EXECD-ACCESS-TOKEN: secret\r\nTE: trailers\r\n\r\n")
+		"OpenSandbox-Secure-Access: " + secrettest.New("a secure access") + "\r\nOpenSandbox-Access-Renew: skip\r\nOPEN-SANDBOX-API-KEY: " + apiKey +
+		"\r\nX-EXECD-ACCESS-TOKEN: " + token + "\r\nTE: trailers\r\n\r\n")
 	r := <-seen
 	want := http.Header{
-		"Twice": {"a", "b"}, "Origin": {"https://page"}, "Opensandbox-Egress-Auth": {"e"}, "X-Request-Id": {"mine"}, "Te": {"trailers"},
+		"Twice": {"a", "b"}, "Origin": {"https://page"}, "Opensandbox-Egress-Auth": {egress}, "X-Request-Id": {"mine"}, "Te": {"trailers"},
 		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Host": {"client.example:81"},
 	}
 	r.Header.Del("Traceparent")
@@ -226,10 +229,11 @@ func TestProxyHeaders(t *testing.T) {
 		}
 	}
 	// The token is for the daemon.
-	p.raw("GET /sandboxes/ID/proxy/44772/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-EXECD-ACCESS-TOKEN: secret\r\n\r\n")
-	if r := <-seen; r.Header.Get("X-EXECD-ACCESS-TOKEN") != "secret" {
+	p.raw("GET /sandboxes/ID/proxy/44772/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-EXECD-ACCESS-TOKEN: " + token + "\r\n\r\n")
+	if r := <-seen; r.Header.Get("X-EXECD-ACCESS-TOKEN") != token {
 		t.Error("the daemon did not get its token")
 	}
+	secrettest.Absent(t, "the log", p.log.String())
 }
 
 // TestProxyBelievesItsProxies: what a proxy says of its client reaches the application, if the proxy is one of those that are trusted.

@@ -134,9 +134,9 @@ func TestEndpointThroughTheServer(t *testing.T) {
 	} {
 		p := newProxied(t, "127.0.0.1:1", func(c *Config, _ *Deps) { c.Proxy.External = external })
 		for prefix, base := range map[string]string{"/v1": want, "": strings.TrimSuffix(want, "/v1"), "//v1/v1": want} {
-			for port, headers := range map[string]map[string]string{"44772": {"X-EXECD-ACCESS-TOKEN": "token"}, "8080": nil, "18080": nil} {
+			for port, headers := range map[string]map[string]string{"44772": {"X-EXECD-ACCESS-TOKEN": token}, "8080": nil, "18080": nil} {
 				r := httptest.NewRequestWithContext(t.Context(), "GET", "http://client.example:81"+prefix+"/sandboxes/"+string(p.id)+"/endpoints/"+port+"?use_server_proxy=true", nil)
-				r.Header.Set("OPEN-SANDBOX-API-KEY", "secret-key")
+				r.Header.Set("OPEN-SANDBOX-API-KEY", apiKey)
 				w := httptest.NewRecorder()
 				p.handler.ServeHTTP(w, r)
 				var e struct {

@@ -20,6 +20,7 @@ import (
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -125,13 +126,16 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+// apiKey is that of the tests that need one, and token that of every daemon.
+var apiKey, token = secrettest.New("the API key"), secrettest.New("the token of a daemon")
+
 func newBench(t *testing.T, change func(*Config, *Deps)) *bench {
 	t.Helper()
 	b := &bench{t: t, store: &troubled{Store: memstore.New()}, log: &syncBuffer{}}
 	b.register(node.Registration{Name: "n", EngineID: "e", PortMin: 40000, PortMax: 40100, Host: "n.example"})
 	cfg := Config{PublicHost: "public", CreateWait: 20 * time.Second, StoreTimeout: 2 * time.Second, Version: "1"}
 	deps := Deps{Registry: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(b.log, nil)),
-		Token: func(sandbox.ID, uint64) string { return "token" }}
+		Token: func(sandbox.ID, uint64) string { return token }}
 	if change != nil {
 		change(&cfg, &deps)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"opensandbox/libs/secrettest"
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/files"
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-const secret = "s3cret"
+var secret = secrettest.New("the token of a daemon")
 
 // sandbox is an execd over real HTTP, with real processes and files.
 type sandbox struct {
