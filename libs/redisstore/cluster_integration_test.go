@@ -14,6 +14,7 @@ import (
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/sandbox"
 	"opensandbox/libs/sandbox/sandboxtest"
+	"opensandbox/libs/secrettest"
 )
 
 // ledger is what writers were told that has been done.
@@ -162,8 +163,9 @@ func openDurable(t *testing.T, cfg ClientConfig) *Store {
 func TestDurableClusterFailover(t *testing.T) {
 	t.Parallel()
 	certs := redistest.NewCertificates(t)
-	cluster := redistest.StartReplicatedCluster(t, redistest.Options{TLS: certs, User: "osb", Password: "a b:c@d"})
-	right := ClientConfig{Mode: ModeCluster, Addrs: cluster.Addrs(), User: "osb", Password: "a b:c@d", TLS: true, Roots: certs.Roots}
+	password := newPassword()
+	cluster := redistest.StartReplicatedCluster(t, redistest.Options{TLS: certs, User: "osb", Password: password})
+	right := ClientConfig{Mode: ModeCluster, Addrs: cluster.Addrs(), User: "osb", Password: password, TLS: true, Roots: certs.Roots}
 	s := openDurable(t, right)
 	key := s.keys.meta()
 	master, replica := cluster.Owner(t, key)
@@ -182,7 +184,7 @@ func TestDurableClusterFailover(t *testing.T) {
 		}})
 	})
 	for what, change := range map[string]func(c *ClientConfig){
-		"wrong password":    func(c *ClientConfig) { c.Password = "secret-guess" },
+		"wrong password":    func(c *ClientConfig) { c.Password = secrettest.New("a wrong password") },
 		"unknown authority": func(c *ClientConfig) { c.Roots = nil },
 	} {
 		cfg := right
@@ -197,9 +199,10 @@ func TestDurableClusterFailover(t *testing.T) {
 func TestDurableSentinelFailover(t *testing.T) {
 	t.Parallel()
 	certs := redistest.NewCertificates(t)
-	group := redistest.StartGroup(t, redistest.Options{TLS: certs, User: "osb", Password: "a b:c@d"})
+	password := newPassword()
+	group := redistest.StartGroup(t, redistest.Options{TLS: certs, User: "osb", Password: password})
 	cfg := ClientConfig{
-		Mode: ModeSentinel, Addrs: group.SentinelAddrs(), MasterName: redistest.MasterName, User: "osb", Password: "a b:c@d", TLS: true, Roots: certs.Roots,
+		Mode: ModeSentinel, Addrs: group.SentinelAddrs(), MasterName: redistest.MasterName, User: "osb", Password: password, TLS: true, Roots: certs.Roots,
 	}
 	s := openDurable(t, cfg)
 	master, replica := group.Master, group.Replica
@@ -220,12 +223,13 @@ func TestDurableSentinelFailover(t *testing.T) {
 // confirm, is lost, and found out before anything ends by it.
 func TestStaleReplicaOfAClusterIsPromoted(t *testing.T) {
 	t.Parallel()
-	cluster, ctx := redistest.StartReplicatedCluster(t, redistest.Options{User: "osb", Password: "right"}), t.Context()
-	cfg := ClientConfig{Mode: ModeCluster, Addrs: cluster.Addrs(), User: "osb", Password: "right"}
+	password := newPassword()
+	cluster, ctx := redistest.StartReplicatedCluster(t, redistest.Options{User: "osb", Password: password}), t.Context()
+	cfg := ClientConfig{Mode: ModeCluster, Addrs: cluster.Addrs(), User: "osb", Password: password}
 	s := open(t, Config{Client: client(t, cfg), Installation: "stale"})
 	master, replica := cluster.Owner(t, s.keys.meta())
 	due := writeBefore(t, s, master, replica)
-	replica.Do("CONFIG", "SET", "masterauth", "wrong") // it follows its master no longer than this connection lasts
+	replica.Do("CONFIG", "SET", "masterauth", secrettest.New("a wrong password")) // it follows its master no longer than this connection lasts
 	replica.Do("CLIENT", "KILL", "TYPE", "master")
 	lost := writeLost(t, s)
 	durable := open(t, Config{Client: client(t, cfg), Installation: "stale", Durable: true})

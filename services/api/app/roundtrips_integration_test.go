@@ -17,6 +17,7 @@ import (
 	"opensandbox/libs/redisstore"
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 	"opensandbox/services/api/internal/usecase"
 )
 
@@ -86,15 +87,15 @@ func TestRoundTripsOnRedis(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	vault, err := installation.Shared("test", "a shared secret")
+	vault, err := installation.Shared("test", secrettest.New("the shared secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	uses := NewUseCases(UseCaseConfig{CreateWait: 20 * time.Second, PublicHost: "h"}, UseCaseDeps{
-		Store: store, Waiter: unmarked{usecase.HintedWaiter{Store: store, Hints: store}, agent}, Token: func(sandbox.ID, uint64) string { return "t" }, Log: log, Vault: vault,
+		Store: store, Waiter: unmarked{usecase.HintedWaiter{Store: store, Hints: store}, agent}, Token: func(sandbox.ID, uint64) string { return token }, Log: log, Vault: vault,
 	})
 	var ref Ref
-	private := CreateRequest{Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}}, Credentials: sandbox.Credentials{Username: "u", Password: "p"}}
+	private := CreateRequest{Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}}, Credentials: sandbox.Credentials{Username: "u", Password: secrettest.New("a password of a registry")}}
 	request := CreateRequest{Spec: sandbox.Spec{Image: "i", Entrypoint: []string{"e"}, Timeout: time.Hour}}
 	keyed := request
 	keyed.Key = sandbox.Key{Name: "k", Hash: "h"}

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 // suffix keeps the names of parallel runs on one engine apart.
@@ -27,7 +29,7 @@ var (
 	busyboxImage = "execdtest-busybox:" + suffix
 )
 
-const secret = "execdtest-token"
+var secret = secrettest.New("the token of the daemons")
 
 // A kept connection could belong to an earlier container with the same address, and would hang: its end was never announced.
 var (

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"opensandbox/libs/redisstore/redistest"
+	"opensandbox/libs/secrettest"
 )
 
 // patience bounds every wait of these tests.
@@ -78,10 +79,13 @@ func (r *replica) logged() string {
 	return r.log.String()
 }
 
+// apiKey and secret are those of every replica.
+var apiKey, secret = secrettest.New("the API key"), secrettest.New("the shared secret")
+
 func environment(t *testing.T, redis string, more ...string) []string {
 	return append([]string{
-		"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "OPENSANDBOX_SERVER_API_KEY=key", "OPENSANDBOX_STORE_TYPE=redis",
-		"OPENSANDBOX_STORE_REDIS_URL=redis://" + redis, "OPENSANDBOX_INTERNAL_SHARED_SECRET=0123456789abcdef", "OPENSANDBOX_SERVER_CREATE_WAIT_SECONDS=1",
+		"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "OPENSANDBOX_SERVER_API_KEY=" + apiKey, "OPENSANDBOX_STORE_TYPE=redis",
+		"OPENSANDBOX_STORE_REDIS_URL=redis://" + redis, "OPENSANDBOX_INTERNAL_SHARED_SECRET=" + secret, "OPENSANDBOX_SERVER_CREATE_WAIT_SECONDS=1",
 	}, more...)
 }
 
@@ -108,7 +112,7 @@ func (r *replica) ask(method, path, body string, header ...string) (status int, 
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	req.Header.Set("OPEN-SANDBOX-API-KEY", "key")
+	req.Header.Set("OPEN-SANDBOX-API-KEY", apiKey)
 	req.Header.Set("Content-Type", "application/json")
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

@@ -23,6 +23,7 @@ import (
 	"opensandbox/libs/redisstore"
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -278,9 +279,10 @@ func TestRedisIsAway(t *testing.T) {
 
 // Other gateways and consumers may share a list of another Redis.
 func TestRenewalsToAListOfTheirOwn(t *testing.T) {
-	r, other := redistest.Start(t, redistest.Options{}), redistest.Start(t, redistest.Options{User: "gate", Password: "way"})
+	password := secrettest.New("the password of another Redis")
+	r, other := redistest.Start(t, redistest.Options{}), redistest.Start(t, redistest.Options{User: "gate", Password: password})
 	newPlane(t, r).run(t, "sb", application(t, ""))
-	i := run(t, environment(t, r, "OPENSANDBOX_RENEW_INTENT_REDIS_ENABLED", "true", "OPENSANDBOX_RENEW_INTENT_REDIS_DSN", "redis://gate:way@"+other.Addr(),
+	i := run(t, environment(t, r, "OPENSANDBOX_RENEW_INTENT_REDIS_ENABLED", "true", "OPENSANDBOX_RENEW_INTENT_REDIS_DSN", "redis://gate:"+password+"@"+other.Addr(),
 		"OPENSANDBOX_RENEW_INTENT_REDIS_QUEUE_KEY", "theirs"))
 	if status, body := get(t, "http://"+i.address+"/sb/8080/"); status != 200 {
 		t.Fatalf("%d %s", status, body)

@@ -15,13 +15,15 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 // planOf returns a plan of a sandbox that runs until it is killed, and removes what becomes of it.
 func planOf(t *testing.T, e *Engine) executor.Plan {
 	t.Helper()
 	p := executor.Plan{Ref: executor.Ref{ID: newID(), Epoch: 1}, CreatedAt: time.Now().UTC(), Image: testImage, Entrypoint: []string{"tail", "-f", "/dev/null"},
-		Ports: freePorts(t), Token: "token", Env: map[string]string{"PASSWORD": "hidden"}, Limits: sandbox.Resources{CPU: 500, Memory: 64 << 20}}
+		Ports: freePorts(t), Token: secrettest.New("the token of a daemon"),
+		Env: map[string]string{"PASSWORD": secrettest.New("a value of the environment")}, Limits: sandbox.Resources{CPU: 500, Memory: 64 << 20}}
 	t.Cleanup(func() {
 		if err := e.Remove(context.WithoutCancel(t.Context()), p.Ref); err != nil {
 			t.Error(err)
