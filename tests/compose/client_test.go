@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"opensandbox/libs/secrettest"
 )
 
 // answer is what came back for a request.
@@ -107,7 +109,12 @@ func (p *platform) endpoint(id string) box {
 		Headers  map[string]string `json:"headers"`
 	}
 	p.want(http.StatusOK, http.MethodGet, "/sandboxes/"+id+"/endpoints/44772", nil, &e)
-	return box{id: id, endpoint: e.Endpoint, token: e.Headers["X-EXECD-ACCESS-TOKEN"]}
+	token := e.Headers["X-EXECD-ACCESS-TOKEN"]
+	if token == "" {
+		p.t.Fatalf("no token for the daemon of %s", id)
+	}
+	secrettest.Note("the token of a daemon", token)
+	return box{id: id, endpoint: e.Endpoint, token: token}
 }
 
 // runs runs a command at the base URL of a sandbox's daemon, and fails unless it prints a word.

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"opensandbox/libs/secrettest"
 )
 
 // TestComposeFile goes through the life of a platform on two engines, in one test because starting it takes most of the time.
@@ -46,8 +44,10 @@ func (p *platform) up() {
 		p.t.Fatalf("no URL and key, or no lines for curl, in:\n%s", out)
 	}
 	p.key = found[1][2]
-	secrettest.Note("the API key of the platform", p.key)
-	info, err := os.Stat(strings.TrimPrefix(p.env[len(p.env)-1], "OPENSANDBOX_ENV_FILE="))
+	if n := p.listSecrets(); n != 3 {
+		p.t.Errorf("%d secrets are among the settings, want 3", n)
+	}
+	info, err := os.Stat(p.settings)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		p.t.Errorf("the file with the secrets: %v, %v", info, err)
 	}
@@ -224,6 +224,7 @@ func (p *platform) restart(service string) {
 // downAndUp: an end keeps data and sandboxes.
 func (p *platform) downAndUp(boxes []box) {
 	p.t.Helper()
+	p.logsAreQuiet()
 	p.run(script, "down")
 	if left := p.lines("docker", "ps", "-aq", "--filter", "label=com.docker.compose.project="+p.project); len(left) > 0 {
 		p.t.Errorf("containers are left after down: %q", left)
@@ -238,6 +239,7 @@ func (p *platform) downAndUp(boxes []box) {
 // downForGood: nothing is left, neither of the platform nor of its sandboxes.
 func (p *platform) downForGood() {
 	p.t.Helper()
+	p.logsAreQuiet()
 	p.run(script, "down", "--volumes")
 	ofProject, ofExecd := "label=com.docker.compose.project="+p.project, "label=dev.opensandbox.execd-of="+p.installation
 	for what, left := range map[string][]string{

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 const (
@@ -33,8 +35,10 @@ type platform struct {
 	second, secondHost              string
 	api, router, prometheus, traces string
 	key                             string
-	env                             []string
-	client                          *http.Client
+	// settings is the file that scripts/compose.sh adds what it makes up to.
+	settings string
+	env      []string
+	client   *http.Client
 }
 
 func needEnv(t *testing.T, name string) string {
@@ -72,19 +76,46 @@ func newPlatform(t *testing.T) *platform {
 	for name, number := range port {
 		lines = append(lines, fmt.Sprintf("%s=%d", name, number))
 	}
-	file := filepath.Join(t.TempDir(), "env")
-	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+	p.settings = filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(p.settings, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.env = append(os.Environ(), "OPENSANDBOX_ENV_FILE="+file)
+	p.env = append(os.Environ(), "OPENSANDBOX_ENV_FILE="+p.settings)
 	p.run("../../scripts/compose-images.sh", "otlp-sink")
 	t.Cleanup(func() {
+		// Also when up has failed: what it has printed is searched at the end of the suite.
+		p.listSecrets()
 		if t.Failed() {
 			p.tellLogs()
 		}
 		_, _ = p.try(script, "down", "--volumes")
 	})
 	return p
+}
+
+// listSecrets lists the secrets among the settings for the search of what the suite writes, and returns how many there are.
+func (p *platform) listSecrets() (n int) {
+	text, err := os.ReadFile(p.settings)
+	if err != nil {
+		p.t.Error(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		switch name, value, _ := strings.Cut(strings.TrimSpace(line), "="); name {
+		case "API_KEY", "SHARED_SECRET", "REDIS_PASSWORD":
+			secrettest.Note("the "+name+" of the platform", value)
+			n++
+		}
+	}
+	return n
+}
+
+// logsAreQuiet: no service has written a secret of this test into its log.
+func (p *platform) logsAreQuiet() {
+	p.t.Helper()
+	for _, id := range p.lines("docker", "ps", "-aq", "--filter", "label=com.docker.compose.project="+p.project) {
+		name := strings.TrimSpace(p.run("docker", "inspect", "-f", "{{.Name}}", id))
+		secrettest.Absent(p.t, "the log of "+name, p.run("docker", "logs", id))
+	}
 }
 
 // tellLogs shows how the services ended, for the one who looks for the reason.

@@ -60,6 +60,7 @@ func TestSingleServerInAContainer(t *testing.T) {
 	p.eventually("the next container is healthy", healthy)
 	p.runs(p.endpoint(b.id), "after the server was replaced", "http://"+b.endpoint)
 	p.want(http.StatusNoContent, http.MethodDelete, "/sandboxes/"+b.id, nil, nil)
+	p.logsAreQuiet()
 	if left := p.ofInstallation(""); len(left) > 0 {
 		t.Errorf("containers left behind: %v", left)
 	}
