@@ -16,6 +16,7 @@ import (
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 	"opensandbox/services/runtime-agent/app"
 )
 
@@ -124,8 +125,11 @@ func config(dir string) app.Config {
 		Address: "10.0.0.1:8090", Labels: map[string]string{"zone": "a"}, MaxSandboxes: 7}
 }
 
+// token is that of every daemon.
+var token = secrettest.New("the token of a daemon")
+
 func deps(st app.Store, e executor.Executor) app.Deps {
-	return app.Deps{Store: st, Executor: e, Token: func(sandbox.ID, uint64) string { return "t" }, Log: slog.New(slog.DiscardHandler), Clock: time.Now,
+	return app.Deps{Store: st, Executor: e, Token: func(sandbox.ID, uint64) string { return token }, Log: slog.New(slog.DiscardHandler), Clock: time.Now,
 		Boot: func() (string, time.Duration) { return "this boot", time.Duration(time.Now().UnixNano()) }}
 }
 

@@ -2,13 +2,19 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"opensandbox/libs/secrettest"
 )
+
+// apiKey and token are what the platform wants to be shown.
+var apiKey, token = secrettest.New("the API key"), secrettest.New("the token of the daemon")
 
 // platform answers like a server with one sandbox, which is Pending at first, and its daemon. It notes the calls.
 type platform struct {
@@ -19,7 +25,7 @@ type platform struct {
 
 func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.calls = append(p.calls, r.Method+" "+r.URL.Path)
-	if r.URL.Path != "/proxy/44772/command" && r.Header.Get("OPEN-SANDBOX-API-KEY") != "secret" {
+	if r.URL.Path != "/proxy/44772/command" && r.Header.Get("OPEN-SANDBOX-API-KEY") != apiKey {
 		http.Error(w, `{"code":"UNAUTHORIZED","message":"no key"}`, http.StatusUnauthorized)
 		return
 	}
@@ -31,9 +37,9 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.looks++
 		_, _ = w.Write([]byte(`{"id":"one","status":{"state":"` + []string{"Pending", "Running"}[p.looks-1] + `"}}`))
 	case "GET /v1/sandboxes/one/endpoints/44772":
-		_ = json.NewEncoder(w).Encode(endpoint{Endpoint: r.Host + "/proxy/44772", Headers: map[string]string{"X-EXECD-ACCESS-TOKEN": "token"}})
+		_ = json.NewEncoder(w).Encode(endpoint{Endpoint: r.Host + "/proxy/44772", Headers: map[string]string{"X-EXECD-ACCESS-TOKEN": token}})
 	case "POST /proxy/44772/command":
-		if r.Header.Get("X-EXECD-ACCESS-TOKEN") != "token" {
+		if r.Header.Get("X-EXECD-ACCESS-TOKEN") != token {
 			http.Error(w, "no token", http.StatusUnauthorized)
 			return
 		}
@@ -53,15 +59,15 @@ func TestDemonstration(t *testing.T) {
 		deleted        bool
 	}{
 		"prints the output and deletes": {
-			key:     "secret\n",
+			key:     apiKey + "\n",
 			stream:  `{"type":"init"}` + "\n\n" + `{"type":"stdout","text":"hello from box\n"}` + "\n\n" + `{"type":"execution_complete"}` + "\n\n",
 			wantOut: "\n  hello from box\n", deleted: true,
 		},
 		"deletes after a failed command": {
-			key: "secret", stream: `{"type":"error","error":{"ename":"CommandExecError","evalue":"3"}}`, wantE: "CommandExecError 3", deleted: true,
+			key: apiKey, stream: `{"type":"error","error":{"ename":"CommandExecError","evalue":"3"}}`, wantE: "CommandExecError 3", deleted: true,
 		},
-		"a cut stream is an error":      {key: "secret", stream: `{"type":"stdout","text":"x"}`, wantE: "ended before", deleted: true},
-		"the server's words are passed": {key: "wrong", wantE: "UNAUTHORIZED"},
+		"a cut stream is an error":      {key: apiKey, stream: `{"type":"stdout","text":"x"}`, wantE: "ended before", deleted: true},
+		"the server's words are passed": {key: secrettest.New("a wrong key"), wantE: "UNAUTHORIZED"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -78,6 +84,7 @@ func TestDemonstration(t *testing.T) {
 			if (err == nil) != (tt.wantE == "") || err != nil && !strings.Contains(err.Error(), tt.wantE) {
 				t.Errorf("error %v, want %q", err, tt.wantE)
 			}
+			secrettest.Absent(t, "what is said", fmt.Sprint(out.String(), err))
 			if !strings.Contains(out.String(), tt.wantOut) {
 				t.Errorf("output %q lacks %q", out.String(), tt.wantOut)
 			}

@@ -198,7 +198,7 @@ func TestEndpointsAreOnTheHostOfTheNode(t *testing.T) {
 		"nobody knows it": {func(context.Context, string) (string, error) { return "", unknown }, "", unknown},
 	} {
 		uses := usecase.New(usecase.Config{PublicHost: "public"}, usecase.Deps{
-			Store: w.store, Host: c.host, Token: func(sandbox.ID, uint64) string { return "t" },
+			Store: w.store, Host: c.host, Token: func(sandbox.ID, uint64) string { return tokens },
 		})
 		r, err := w.store.Get(t.Context(), ref.ID)
 		if err != nil {

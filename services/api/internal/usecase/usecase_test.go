@@ -11,6 +11,7 @@ import (
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 	"opensandbox/services/api/internal/usecase"
 )
 
@@ -41,10 +42,13 @@ func newWorld(t *testing.T, change func(*usecase.Config)) *world {
 	}
 	w.uses = usecase.New(cfg, usecase.Deps{
 		Store: w.port, Waiter: w, Log: slog.New(slog.DiscardHandler),
-		Token: func(id sandbox.ID, epoch uint64) string { return "token-of-" + string(id) },
+		Token: func(id sandbox.ID, epoch uint64) string { return tokens + string(id) },
 	})
 	return w
 }
+
+// tokens is the start of all tokens, which end with the ids of their sandboxes.
+var tokens = secrettest.New("the token of a daemon")
 
 func registration(name string) node.Registration {
 	return node.Registration{Name: name, EngineID: "engine of " + name, PortMin: 40000, PortMax: 40100}
@@ -296,7 +300,7 @@ func TestEndpoint(t *testing.T) {
 		if err != nil || e.Address != want {
 			t.Errorf("port %d: %q, %v; want %q", port, e.Address, err, want)
 		}
-		if token := e.Headers[usecase.TokenHeader]; (port == usecase.ExecdPort) != (token == "token-of-"+string(ref.ID)) {
+		if token := e.Headers[usecase.TokenHeader]; (port == usecase.ExecdPort) != (token == tokens+string(ref.ID)) {
 			t.Errorf("port %d: headers %v; the token belongs to the daemon's port alone", port, e.Headers)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"opensandbox/libs/memstore"
 	"opensandbox/libs/node"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 	"opensandbox/services/runtime-agent/internal/converge"
 )
 
@@ -57,10 +58,13 @@ func (r *rig) restart() {
 	r.conv = r.converger(n.Session, r.engine)
 }
 
+// token is that of every daemon.
+var token = secrettest.New("the token of a daemon")
+
 func (r *rig) converger(session uint64, engine executor.Executor) *converge.Converger {
 	return converge.New(converge.Config{
 		Node: "n", Session: session, RetainFailed: time.Hour, ReadyTimeout: 10 * time.Second, PortMin: 40000, PortMax: 40050,
-		Token: func(sandbox.ID, uint64) string { return "token" }, Log: slog.New(slog.DiscardHandler),
+		Token: func(sandbox.ID, uint64) string { return token }, Log: slog.New(slog.DiscardHandler),
 	}, converge.Deps{Store: r.store, Executor: engine})
 }
 

@@ -125,7 +125,7 @@ func (r *cutRig) start() {
 	r.session, r.lease = n.Session, converge.NewLease(lostAfter, r.now)
 	r.conv = converge.New(converge.Config{
 		Node: "n", Session: n.Session, RetainFailed: time.Hour, ReadyTimeout: 10 * time.Second, PortMin: 40000, PortMax: 40050, Lease: r.lease,
-		Clock: func() time.Time { return r.now }, Token: func(sandbox.ID, uint64) string { return "token" }, Log: slog.New(slog.DiscardHandler),
+		Clock: func() time.Time { return r.now }, Token: func(sandbox.ID, uint64) string { return token }, Log: slog.New(slog.DiscardHandler),
 	}, converge.Deps{Store: r.flaky, Executor: r.engine})
 }
 
