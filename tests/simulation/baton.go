@@ -24,6 +24,8 @@ type world struct {
 	elapsed    time.Duration
 	storeSkew  time.Duration
 	clockSteps bool
+	// stepped is when the store's clock was last set, counted like elapsed.
+	stepped time.Duration
 	// store is the way of everybody to the store; each process has one of its own besides.
 	network link
 

@@ -169,11 +169,14 @@ func (p *plane) suspend(proc *process, d time.Duration) {
 	}
 }
 
-// stepClock sets the store's clock to another time, as an operator or a wrong time server does.
+// stepClock sets the store's clock to another time, as an operator or a wrong time server does. It stays there for as long as a scheduler may
+// not look: one that is set back and forward again in between has never been back for that scheduler, and what was created meanwhile ends
+// sooner by what it was set back.
 func (p *plane) stepClock() {
-	if !p.clockSteps {
+	if !p.clockSteps || p.stepped > 0 && p.elapsed-p.stepped < unlooked {
 		return
 	}
+	p.stepped = p.elapsed
 	p.storeSkew += p.between(-30*time.Second, 5*time.Minute)
 	p.say("chaos", "the clock is set to %+v", p.storeSkew)
 }

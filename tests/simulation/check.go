@@ -171,13 +171,13 @@ func (c *checker) promise(r *sandbox.Record) {
 	}
 	left := r.Intent.ExpiresAt.Sub(c.p.storeNow())
 	if c.p.clockSteps {
-		left = left*10/11 - lastLook
+		left = left*10/11 - unlooked/10
 	}
 	c.promised[r.ID] = c.p.now.Add(left - 2*time.Millisecond)
 }
 
-// lastLook is a tenth of the longest time that a scheduler may not have looked at its clock before the deadline was set.
-const lastLook = 400 * time.Millisecond
+// unlooked is the longest time that a scheduler may not have looked at its clock before a deadline was set.
+const unlooked = 4 * time.Second
 
 // engine checks what has newly happened on the engines.
 func (c *checker) engine() {

@@ -132,6 +132,8 @@ func TestSchedulesThatFailed(t *testing.T) {
 		{"was given up after the last renewal of its lease", []uint64{137141, 393184, 527149, 962731}},
 		// Nor which of two nodes is to have what the store has placed again under the same epoch.
 		{"was killed although it is wanted", []uint64{233161, 266540}},
+		// The clock was set back, and forward again before any scheduler looked at it. That is a known limit, which schedules keep off now.
+		{"expired early between two steps of the clock", []uint64{576827}},
 	} {
 		for _, s := range f.seeds {
 			if r := Run(s, Variant{}); r.Err != nil {
