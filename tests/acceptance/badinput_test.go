@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 func TestBadInputLeavesNothing(t *testing.T) {
@@ -121,15 +123,16 @@ func runToEnd(t *testing.T, config string, env ...string) (string, int) {
 func TestStartsThatCannotSucceed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	good := fmt.Sprintf("[server]\nhost = \"127.0.0.1\"\nport = %d\napi_key = \"k\"\nadmin_listen = \"\"\n[docker]\nnetwork_mode = \"bridge\"\n[store]\npath = %q\n[agent]\nstate_dir = %q\n",
-		freePort(t), filepath.Join(dir, "d", "s.db"), filepath.Join(dir, "state"))
+	key := fmt.Sprintf("api_key = %q", secrettest.New("the API key of a server that does not start"))
+	good := fmt.Sprintf("[server]\nhost = \"127.0.0.1\"\nport = %d\n%s\nadmin_listen = \"\"\n[docker]\nnetwork_mode = \"bridge\"\n[store]\npath = %q\n[agent]\nstate_dir = %q\n",
+		freePort(t), key, filepath.Join(dir, "d", "s.db"), filepath.Join(dir, "state"))
 	for name, c := range map[string]struct {
 		config string
 		env    []string
 		want   []string
 	}{
 		"engine is down": {good, []string{"DOCKER_HOST=unix:///no/such/socket"}, []string{"/no/such/socket", "does not answer"}},
-		"no key":         {strings.Replace(good, `api_key = "k"`, "", 1), nil, []string{"no API key", "OPENSANDBOX_INSECURE_SERVER"}},
+		"no key":         {strings.Replace(good, key, "", 1), nil, []string{"no API key", "OPENSANDBOX_INSECURE_SERVER"}},
 		"many mistakes":  {"[server]\nport = 99999\n[store]\ntype = \"redis\"\n[docker]\npids_limit = 0\nprot_range_min = 1\n", nil, []string{"server.port = 99999", "store.type", "docker.pids_limit = 0"}},
 		"not TOML":       {"[server\n", nil, []string{"line 1"}},
 	} {

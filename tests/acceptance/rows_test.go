@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"opensandbox/libs/secrettest"
 )
 
 // The tests of this file are the acceptance list of a drop-in server, a test for each row.
@@ -351,11 +353,12 @@ func TestRow14DeleteCanBeRepeated(t *testing.T) {
 func TestRow15Diagnostics(t *testing.T) {
 	t.Parallel()
 	s := start(t, "")
-	id := s.create(m{"entrypoint": []string{"sh", "-c", "echo said-at-the-start; exec tail -f /dev/null"}, "env": m{"SECRET": "not-to-be-shown"}})
+	secret := secrettest.New("a value of the environment")
+	id := s.create(m{"entrypoint": []string{"sh", "-c", "echo said-at-the-start; exec tail -f /dev/null"}, "env": m{"SECRET": secret}})
 	path := "/v1/sandboxes/" + id + "/diagnostics/"
 	for _, kind := range []string{"logs", "events", "inspect", "summary"} {
 		a := s.do("GET", path+kind, nil, "Accept", "text/plain")
-		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") || strings.Contains(string(a.body), "not-to-be-shown") {
+		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") || strings.Contains(string(a.body), secret) {
 			t.Errorf("%s: %v %v", kind, a, a.header)
 		}
 		if deprecated := a.header.Get("Deprecation") == "true"; deprecated != (kind == "logs" || kind == "events") {

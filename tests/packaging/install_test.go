@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"opensandbox/libs/secrettest"
 )
 
 // root is that of the repository.
@@ -87,7 +89,7 @@ func TestInstall(t *testing.T) {
 // TestInstalledConfiguration checks the file that is installed with the program that is installed.
 func TestInstalledConfiguration(t *testing.T) {
 	for _, file := range []string{"deployments/systemd/config.toml", "deployments/single/config.toml"} {
-		run(t, []string{"OPENSANDBOX_SERVER_API_KEY=x"}, "bin/opensandbox-server", "--config", file, "--check-config")
+		run(t, []string{"OPENSANDBOX_SERVER_API_KEY=" + secrettest.New("the API key of the installed server")}, "bin/opensandbox-server", "--config", file, "--check-config")
 	}
 }
 

@@ -138,9 +138,9 @@ const (
 	PrivateImage = "private"
 )
 
-// Credentials are the ones with which a PrivateImage may be pulled.
+// Credentials are the ones with which a PrivateImage may be pulled. The password is long enough to be found where it has leaked to.
 func Credentials() sandbox.Credentials {
-	return sandbox.Credentials{Username: "robot", Password: "open"}
+	return sandbox.Credentials{Username: "robot", Password: "opens-all-private-images"}
 }
 
 // New returns an engine without containers. now is its clock.

@@ -28,6 +28,7 @@ func key(t *testing.T, secret string) installation.Installation {
 // same, make it. log gets all that the agent logs.
 func privateSandbox(t *testing.T, c sandbox.Credentials, by, agent installation.Installation, log *bytes.Buffer) *rig {
 	t.Helper()
+	secrettest.Note("a password of a registry", c.Password)
 	r := emptyRig(t)
 	clear, err := c.Encode()
 	if err != nil {

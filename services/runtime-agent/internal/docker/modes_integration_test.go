@@ -22,6 +22,7 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 func TestASandboxOnTheNodesNetwork(t *testing.T) {
@@ -129,7 +130,7 @@ func TestNetworksThatCannotBeUsed(t *testing.T) {
 	if err := maker.api.NetworkRemove(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	p := executor.Plan{Ref: executor.Ref{ID: newID(), Epoch: 1}, Image: testImage, Entrypoint: []string{"true"}, Ports: freePorts(t), Token: "t"}
+	p := executor.Plan{Ref: executor.Ref{ID: newID(), Epoch: 1}, Image: testImage, Entrypoint: []string{"true"}, Ports: freePorts(t), Token: secrettest.New("the token of a daemon")}
 	t.Cleanup(func() { _ = e.Remove(context.WithoutCancel(t.Context()), p.Ref) })
 	err := e.Create(t.Context(), p)
 	if err == nil {
@@ -194,7 +195,7 @@ func TestWhatAllSandboxesGet(t *testing.T) {
 func TestGPUs(t *testing.T) {
 	e := open(t, nil)
 	for _, n := range []int{2, sandbox.AllGPUs} {
-		p := executor.Plan{Ref: executor.Ref{ID: newID(), Epoch: 1}, Image: testImage, Entrypoint: []string{"true"}, Ports: freePorts(t), Token: "t", GPUs: n}
+		p := executor.Plan{Ref: executor.Ref{ID: newID(), Epoch: 1}, Image: testImage, Entrypoint: []string{"true"}, Ports: freePorts(t), Token: secrettest.New("the token of a daemon"), GPUs: n}
 		t.Cleanup(func() { _ = e.Remove(context.WithoutCancel(t.Context()), p.Ref) })
 		if err := e.Create(t.Context(), p); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
 	"opensandbox/libs/sandbox"
+	"opensandbox/libs/secrettest"
 )
 
 func hasVolume(t *testing.T, e *Engine, name string) bool {
@@ -135,7 +136,7 @@ func TestASwappedPathIsNotMounted(t *testing.T) {
 		}
 	}
 	plan := func() executor.Plan {
-		return executor.Plan{Ref: executor.Ref{ID: newID(), Epoch: 1}, Image: testImage, Entrypoint: []string{"tail", "-f", "/dev/null"}, Ports: freePorts(t), Token: "t",
+		return executor.Plan{Ref: executor.Ref{ID: newID(), Epoch: 1}, Image: testImage, Entrypoint: []string{"tail", "-f", "/dev/null"}, Ports: freePorts(t), Token: secrettest.New("the token of a daemon"),
 			Volumes: []sandbox.Volume{hostVolume(data, "")}}
 	}
 	// Before the check: the link leads out, and nothing is made.
