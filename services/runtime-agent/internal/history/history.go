@@ -9,7 +9,7 @@ import (
 	"opensandbox/libs/executor"
 )
 
-// Bounds of a History. Events are about 100 bytes.
+// Bounds of a History. An event takes about 200 bytes with its places in the lists.
 const (
 	// PerSandbox keeps one that is paused and resumed all day from pushing out the others.
 	PerSandbox = 50
