@@ -64,8 +64,8 @@ type Move struct {
 	Dest string `json:"dest"`
 }
 
-// Rename moves files or directories within one file system. Parents of the destination are made; an existing destination is an
-// error.
+// Rename moves files or directories, also to another file system. Parents of the destination are made; an existing destination
+// is an error.
 func (s *Service) Rename(moves []Move) error {
 	for _, m := range moves {
 		src, err := s.Path(m.Src)
@@ -85,7 +85,7 @@ func (s *Service) Rename(moves []Move) error {
 		if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
 			return broken(err)
 		}
-		if err := os.Rename(src, dest); err != nil {
+		if err := move(src, dest); err != nil {
 			return broken(err)
 		}
 	}
@@ -167,16 +167,35 @@ func (s *Service) MakeDirs(dirs map[string]Permission) error {
 	return nil
 }
 
-// RemoveDirs deletes directories with everything in them; plain files too. An absent path is a success.
+// RemoveDirs deletes directories with everything in them; plain files too. An absent path is a success. The root directory is
+// refused before anything is touched: nobody means it, and what would be left is no sandbox.
 func (s *Service) RemoveDirs(paths []string) error {
+	targets := make([]string, 0, len(paths))
 	for _, sent := range paths {
 		path, err := s.Path(sent)
 		if err != nil {
 			return err
 		}
+		if isRoot(path) {
+			return fault.Newf(fault.Invalid, "refused to delete the root directory: %s", sent).WithCode(codeBody)
+		}
+		targets = append(targets, path)
+	}
+	for _, path := range targets {
 		if err := os.RemoveAll(path); err != nil {
 			return broken(err)
 		}
 	}
 	return nil
+}
+
+// isRoot also recognises the root directory under another name, such as a bind mount of it or /proc/1/root/. A link to it is not it:
+// only the link would be deleted.
+func isRoot(path string) bool {
+	root, err := os.Lstat("/")
+	if err != nil {
+		return path == "/"
+	}
+	fi, err := os.Lstat(path)
+	return err == nil && os.SameFile(root, fi)
 }
