@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,14 +133,14 @@ func TestRefusingSinkDoesNotStopTheCommand(t *testing.T) {
 	}
 }
 
-func TestCancelledForegroundGoesOn(t *testing.T) {
+func TestKeptForegroundGoesOn(t *testing.T) {
 	t.Parallel()
 	m, dir := manager(t)
 	gate, done := filepath.Join(dir, "gate"), filepath.Join(dir, "done")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := &recorder{}
-	_, err := m.Foreground(ctx, &Request{Command: "while [ ! -e " + gate + " ]; do sleep 0.01; done; : > " + done}, r)
+	_, err := m.Foreground(ctx, &Request{Command: "while [ ! -e " + gate + " ]; do sleep 0.01; done; : > " + done, OnDisconnect: KeepCommand}, r)
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
@@ -153,6 +155,44 @@ func TestCancelledForegroundGoesOn(t *testing.T) {
 	}
 	if _, err := os.Stat(done); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCancelledForegroundEndsItsGroup: also what ignores SIGTERM ends, and what the command started.
+func TestCancelledForegroundEndsItsGroup(t *testing.T) {
+	t.Parallel()
+	m, dir := manager(t)
+	pids := filepath.Join(dir, "pids")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer cancel()
+		for data, _ := os.ReadFile(pids); len(strings.Fields(string(data))) < 2 && t.Context().Err() == nil; data, _ = os.ReadFile(pids) {
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	r := &recorder{}
+	_, err := m.Foreground(ctx, &Request{Command: "trap '' TERM; sleep 1000 & echo $$ $! > " + pids + "; wait; wait"}, r)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	data, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range strings.Fields(string(data)) {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	for st, err := m.Status(r.id); st.Running || err != nil || *st.ExitCode != -1; st, err = m.Status(r.id) {
+		if err != nil || !st.Running {
+			t.Fatalf("got %+v %v, want an end by a signal", st, err)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -47,7 +47,9 @@ type Config struct {
 	EnvFile string
 	// OutputDirs are tried in order for the output of background commands; the first that can be written is used.
 	OutputDirs []string
-	Log        *slog.Logger
+	// KeepOnDisconnect lets foreground commands go on whose client went away and whose request does not say what to do then.
+	KeepOnDisconnect bool
+	Log              *slog.Logger
 }
 
 // Manager starts commands and remembers them. Its methods may be called concurrently.

@@ -28,7 +28,18 @@ type Request struct {
 	GID *uint32 `json:"gid"`
 	// Envs are literal and win over the environment file, which wins over the daemon's environment.
 	Envs map[string]string `json:"envs"`
+	// OnDisconnect says what happens to a foreground command whose client goes away: EndCommand or KeepCommand; empty means what the
+	// Manager does by default.
+	OnDisconnect string `json:"on_disconnect"`
 }
+
+// The two values of Request.OnDisconnect.
+const (
+	// EndCommand ends the command and everything in its group: nobody can read what it would still say.
+	EndCommand = "end"
+	// KeepCommand lets the command go on, as OpenSandbox 1.1.1 does; the rest of its output is thrown away.
+	KeepCommand = "keep"
+)
 
 // maxTimeout keeps the conversion from milliseconds from overflowing: about 100 years.
 const maxTimeout = 100 * 365 * 24 * int64(time.Hour/time.Millisecond)
@@ -64,6 +75,8 @@ func (r *Request) Check() error {
 		return invalid("timeout is too large")
 	case r.GID != nil && r.UID == nil:
 		return invalid("uid is required when gid is provided")
+	case r.OnDisconnect != "" && r.OnDisconnect != EndCommand && r.OnDisconnect != KeepCommand:
+		return invalid("on_disconnect must be %s or %s", EndCommand, KeepCommand)
 	case strings.Contains(r.Command, "\x00") || strings.Contains(r.Cwd, "\x00"):
 		return invalid("NUL bytes are not allowed")
 	}

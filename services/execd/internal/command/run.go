@@ -46,7 +46,7 @@ type Result struct {
 }
 
 // Foreground runs a command and returns when it has ended and its output was delivered, or with ctx's error when ctx ended
-// first: the command then goes on without a reader. Requests that cannot be right are refused before the sink hears anything.
+// first: the command is then ended too, or goes on without a reader, as Request.OnDisconnect says. Requests that cannot be right are refused before the sink hears anything.
 func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result, error) {
 	if !m.enter() {
 		return Result{}, stopping(reap.ErrStopping)
@@ -83,6 +83,9 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 	select {
 	case <-rec.finished:
 	case <-ctx.Done():
+		if !m.keeps(r) {
+			m.workers.Go(func() { m.end(m.ctx, rec) })
+		}
 		return Result{}, ctx.Err()
 	}
 	out.leaderEnded()
@@ -97,6 +100,14 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Result{Took: rec.ended.Sub(began), Code: rec.code, Problem: rec.problem}, nil
+}
+
+// keeps reports whether the command goes on when its client goes away.
+func (m *Manager) keeps(r *Request) bool {
+	if r.OnDisconnect == "" {
+		return m.cfg.KeepOnDisconnect
+	}
+	return r.OnDisconnect == KeepCommand
 }
 
 func stopping(err error) error {
@@ -168,13 +179,18 @@ func (m *Manager) Interrupt(ctx context.Context, id string) error {
 		return nil
 	default:
 	}
+	m.end(ctx, rec)
+	return nil
+}
+
+// end gives the group of a running command SIGTERM and, after killGrace or when ctx ends before, SIGKILL.
+func (m *Manager) end(ctx context.Context, rec *record) {
 	m.cfg.Starter.SignalGroup(rec.proc, syscall.SIGTERM)
 	if m.groupGone(ctx, rec, killGrace) {
-		return nil
+		return
 	}
 	m.cfg.Starter.OrphanGroup(rec.proc, syscall.SIGKILL)
 	m.groupGone(context.WithoutCancel(ctx), rec, killWait)
-	return nil
 }
 
 // groupGone waits until the leader was collected and its group is empty, at most limit.

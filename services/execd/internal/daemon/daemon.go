@@ -187,7 +187,9 @@ type app struct {
 
 func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
 	dirs := outputDirs(env)
-	a := &app{commands: command.New(command.Config{Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, Log: log})}
+	a := &app{commands: command.New(command.Config{
+		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
+	})}
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
 	a.server = &http.Server{
 		Handler: httpapi.New(httpapi.Config{

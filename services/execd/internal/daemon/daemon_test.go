@@ -28,11 +28,11 @@ func TestParse(t *testing.T) {
 		strings.Join(o.argv, " ") != "sleep --x" || o.envFile != "/run/opensandbox/env" {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	o, err = parse([]string{"--access-token", flag}, []string{"EXECD_ACCESS_TOKEN=" + variable, "EXECD_ENVS=/x"}, io.Discard)
-	if err != nil || o.token != flag || o.envFile != "/x" || o.port != DefaultPort || o.logLevel != slog.LevelWarn {
+	o, err = parse([]string{"--access-token", flag}, []string{"EXECD_ACCESS_TOKEN=" + variable, "EXECD_ENVS=/x", "EXECD_ON_DISCONNECT=keep"}, io.Discard)
+	if err != nil || !o.keep || o.token != flag || o.envFile != "/x" || o.port != DefaultPort || o.logLevel != slog.LevelWarn {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"--init"}, {"x"}, {"--port", "0"}, {"--port", "70000"}, {"--log-level", "loud"}, {"--nope"}} {
+	for _, args := range [][]string{{"--init"}, {"x"}, {"--port", "0"}, {"--port", "70000"}, {"--log-level", "loud"}, {"--on-disconnect", "perhaps"}, {"--nope"}} {
 		if _, err := parse(args, nil, io.Discard); err == nil {
 			t.Errorf("%q was accepted", args)
 		}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 )
 
@@ -30,6 +31,7 @@ type options struct {
 	version    bool
 	argv       []string
 	envFile    string
+	keep       bool // Foreground commands go on when their client goes away.
 }
 
 // parse reads flags; environment variables set defaults.
@@ -40,12 +42,14 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	if o.envFile, _ = lookup("EXECD_ENVS"); o.envFile == "" {
 		o.envFile = RuntimeDir + "/env"
 	}
+	onDisconnect, _ := lookup("EXECD_ON_DISCONNECT")
 	level := "warn"
 	fs := flag.NewFlagSet("opensandbox-execd", flag.ContinueOnError)
 	fs.SetOutput(out)
 	fs.IntVar(&o.port, "port", DefaultPort, "TCP port to listen on, IPv4")
 	fs.StringVar(&level, "log-level", level, "debug, info, warn or error, or 0 to 7 as in OpenSandbox 1.1.1")
 	fs.StringVar(&o.token, "access-token", o.token, "guards all routes but /ping; also EXECD_ACCESS_TOKEN")
+	fs.StringVar(&onDisconnect, "on-disconnect", onDisconnect, "end or keep foreground commands whose client goes away; also EXECD_ON_DISCONNECT")
 	fs.BoolVar(&o.tokenStdin, "token-stdin", false, "read one line of JSON, {\"token\":…,\"open_proxy\":…}, from stdin before anything else")
 	fs.BoolVar(&o.init, "init", false, "be the sandbox's init process for the command after --")
 	fs.BoolVar(&o.health, "health", false, "ask the execd on --port for /ping and exit 0 if it answers")
@@ -63,6 +67,13 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	}
 	if !o.init && len(o.argv) > 0 {
 		errs = append(errs, fmt.Errorf("unexpected argument %q: a command is run only with --init", o.argv[0]))
+	}
+	switch onDisconnect {
+	case "", command.EndCommand:
+	case command.KeepCommand:
+		o.keep = true
+	default:
+		errs = append(errs, fmt.Errorf("--on-disconnect: %q is neither end nor keep", onDisconnect))
 	}
 	var err error
 	if o.logLevel, err = parseLevel(level); err != nil {

@@ -51,7 +51,7 @@ func (a *API) runCommand(w http.ResponseWriter, r *http.Request, _ []string) err
 	}
 	defer sink.stream.Close()
 	if err != nil {
-		return nil // The client went away; the command goes on without it.
+		return nil // The client went away: nobody is left to answer.
 	}
 	switch {
 	case res.StartErr != nil:

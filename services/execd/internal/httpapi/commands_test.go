@@ -97,7 +97,7 @@ func TestRefusedCommands(t *testing.T) {
 	for _, body := range []string{
 		"", "{", "[]", `"x"`, "{}", `{"command":""}`, `{"command":"a","argv":["b"]}`, `{"argv":[]}`, `{"argv":[""]}`,
 		`{"argv":["a\u0000b"]}`, `{"command":"a\u0000b"}`, `{"command":"true","timeout":-1}`, `{"command":"true","gid":5}`,
-		`{"command":"true","timeout":9223372036854775807}`, `{"command":"true","uid":-1}`,
+		`{"command":"true","timeout":9223372036854775807}`, `{"command":"true","uid":-1}`, `{"command":"true","on_disconnect":"perhaps"}`,
 		`{"command":"true","cwd":"/no/such/dir"}`, `{"command":"true","cwd":"/etc/passwd"}`, `{"command":"true","cwd":"$UNDEFINED_X/a"}`,
 		`{"command":"true","envs":{"A=B":"c"}}`, `{"command":"true","envs":{"A":"\u0000"}}`,
 	} {
@@ -278,7 +278,7 @@ func TestClientLeaves(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	// More than a pipe holds is written after the client left: nobody may block or kill the command.
 	script := "echo go; sleep 0.2; head -c 3000000 /dev/zero; exec > /dev/null; touch " + done
-	body, _ := json.Marshal(obj{"command": script})
+	body, _ := json.Marshal(obj{"command": script, "on_disconnect": "keep"})
 	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/command", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
