@@ -25,6 +25,7 @@ import (
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/files"
 	"opensandbox/services/execd/internal/httpapi"
+	"opensandbox/services/execd/internal/identity"
 	"opensandbox/services/execd/internal/metrics"
 	"opensandbox/services/execd/internal/pid1"
 	"opensandbox/services/execd/internal/proxy"
@@ -56,6 +57,8 @@ func Run(args, env []string, stdout, stderr io.Writer) int {
 	case o.version:
 		fmt.Fprintln(stdout, "opensandbox-execd", version())
 		return 0
+	case o.fileWorker:
+		return fileWorker(o, env, stderr)
 	case o.health:
 		return health(o.port, stderr)
 	}
@@ -64,6 +67,21 @@ func Run(args, env []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "opensandbox-execd:", err)
 	}
 	return code
+}
+
+func newLogger(o options, stderr io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(prefixed{stderr}, &slog.HandlerOptions{Level: o.logLevel}))
+}
+
+// fileWorker serves one request with the identity that this process was started with. Parts that must wait go to the directory for
+// temporary files itself: the directory that execd made there is its own.
+func fileWorker(o options, env []string, stderr io.Writer) int {
+	spool := []string{temporary(env)}
+	if err := identity.Work(httpapi.NewFileWorker(files.New(env, spool), newLogger(o, stderr))); err != nil {
+		fmt.Fprintln(stderr, "opensandbox-execd:", err)
+		return 1
+	}
+	return 0
 }
 
 func version() string {
@@ -90,7 +108,7 @@ func health(port int, stderr io.Writer) int {
 
 // serve follows a fixed order: token, entry point, listener. So an answer to /ping means that the entry point was started.
 func serve(o options, env []string, stderr io.Writer) (int, error) {
-	log := slog.New(slog.NewTextHandler(prefixed{stderr}, &slog.HandlerOptions{Level: o.logLevel}))
+	log := newLogger(o, stderr)
 	if err := takeToken(&o); err != nil {
 		return 1, err
 	}
@@ -180,6 +198,7 @@ func endsBy(work *pid1.Workload, t time.Time) bool {
 // app is everything that must be closed in order.
 type app struct {
 	commands *command.Manager
+	workers  *identity.Workers
 	proxy    *proxy.Proxy
 	server   *http.Server
 	serving  sync.WaitGroup
@@ -190,10 +209,11 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 	a := &app{commands: command.New(command.Config{
 		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
 	})}
+	a.workers = identity.New(reaper, env)
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
 	a.server = &http.Server{
 		Handler: httpapi.New(httpapi.Config{
-			Commands: a.commands, Files: files.New(env, dirs), Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve,
+			Commands: a.commands, Files: files.New(env, dirs), Identities: a.workers, Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve,
 			Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
 		}),
 		ReadHeaderTimeout: headerTimeout,
@@ -203,13 +223,16 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 	return a
 }
 
+func temporary(env []string) string {
+	if tmp, _ := environ.In(env)("TMPDIR"); tmp != "" {
+		return tmp
+	}
+	return "/tmp"
+}
+
 // outputDirs lists where command output may go: $TMPDIR or /tmp, else the runtime directory.
 func outputDirs(env []string) []string {
-	tmp, _ := environ.In(env)("TMPDIR")
-	if tmp == "" {
-		tmp = "/tmp"
-	}
-	return []string{filepath.Join(tmp, "opensandbox-execd"), filepath.Join(RuntimeDir, "opensandbox-execd")}
+	return []string{filepath.Join(temporary(env), "opensandbox-execd"), filepath.Join(RuntimeDir, "opensandbox-execd")}
 }
 
 // wait serves until the entry point ends, the listener fails or, without an entry point, a signal says stop.
@@ -257,6 +280,7 @@ func (a *app) close() {
 	_ = a.server.Close()
 	a.serving.Wait()
 	a.commands.Close()
+	a.workers.Close()
 	a.proxy.Close()
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
+	"opensandbox/services/execd/internal/identity"
 )
 
 // DefaultPort is where clients expect execd.
@@ -29,6 +30,7 @@ type options struct {
 	init       bool
 	health     bool
 	version    bool
+	fileWorker bool // This process is a worker of package identity.
 	argv       []string
 	envFile    string
 	keep       bool // Foreground commands go on when their client goes away.
@@ -53,6 +55,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	fs.BoolVar(&o.tokenStdin, "token-stdin", false, "read one line of JSON, {\"token\":…,\"open_proxy\":…}, from stdin before anything else")
 	fs.BoolVar(&o.init, "init", false, "be the sandbox's init process for the command after --")
 	fs.BoolVar(&o.health, "health", false, "ask the execd on --port for /ping and exit 0 if it answers")
+	fs.BoolVar(&o.fileWorker, strings.TrimPrefix(identity.Flag, "--"), false, "used by execd itself: serve one file request on descriptor 3")
 	fs.BoolVar(&o.version, "version", false, "print the version")
 	if err := fs.Parse(args); err != nil {
 		return o, err

@@ -69,7 +69,7 @@ func (s *Service) Path(path string) (string, error) {
 
 // broken is an operating system error that clients see as a 500.
 func broken(err error) error {
-	return fault.New(fault.Internal, "error accessing file: "+err.Error()).WithCode(codeRuntime)
+	return fault.New(fault.Internal, "error accessing file: "+err.Error()).WithCode(codeRuntime).Because(err)
 }
 
 // missing turns "does not exist" into a 404 and everything else into a 500.

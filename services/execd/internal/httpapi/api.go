@@ -16,6 +16,7 @@ import (
 	"opensandbox/libs/fault"
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/files"
+	"opensandbox/services/execd/internal/identity"
 	"opensandbox/services/execd/internal/metrics"
 )
 
@@ -31,7 +32,9 @@ const maxLoops = 4
 type Config struct {
 	Commands *command.Manager
 	Files    *files.Service
-	Metrics  *metrics.Sampler
+	// Identities serves the file routes under another user and group.
+	Identities *identity.Workers
+	Metrics    *metrics.Sampler
 	// Proxy serves /proxy/{port}/… for ports other than Port. The path it gets is raw: /proxy/{port} and the rest as it was sent.
 	Proxy func(w http.ResponseWriter, r *http.Request, port int, rawPath string)
 	// Port is execd's own.
@@ -76,7 +79,7 @@ func (a *API) registerCore() {
 
 // ServeHTTP answers every request with JSON, a stream or a file, never with a redirect.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer a.recovered(w, r)
+	defer recovered(w, r, a.cfg.Log)
 	id := requestID(r)
 	w.Header().Set(requestIDHeader, id)
 	a.dispatch(w, r, fold(rawPath(r)), 0)
@@ -176,7 +179,7 @@ func requestID(r *http.Request) string {
 }
 
 // recovered turns a panic into a 500. The abort that net/http itself defines is passed on.
-func (a *API) recovered(w http.ResponseWriter, r *http.Request) {
+func recovered(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
 	v := recover()
 	if v == nil {
 		return
@@ -184,6 +187,6 @@ func (a *API) recovered(w http.ResponseWriter, r *http.Request) {
 	if v == http.ErrAbortHandler {
 		panic(v)
 	}
-	a.cfg.Log.Error("panic in a request", "method", r.Method, "panic", fmt.Sprint(v))
+	log.Error("panic in a request", "method", r.Method, "panic", fmt.Sprint(v))
 	fail(w, fault.New(fault.Internal, "internal error").WithCode(codeRuntime))
 }

@@ -20,26 +20,50 @@ import (
 // connection instead of the answer.
 const maxDrain = 64 << 20
 
+// fileRoute is one route of the file API.
+type fileRoute struct {
+	method, path string
+	handle       handler
+}
+
+// fileRoutes lists the file API over f. Execd serves it with its own identity, and workers with another one.
+func fileRoutes(f *files.Service) []fileRoute {
+	h := fileHandlers{f}
+	return []fileRoute{
+		{"GET", "/files/info", h.info},
+		{"DELETE", "/files", paths(f.Remove)},
+		{"DELETE", "/directories", paths(f.RemoveDirs)},
+		{"POST", "/files/permissions", change(f.SetPermissions)},
+		{"POST", "/directories", change(f.MakeDirs)},
+		{"POST", "/files/mv", change(f.Rename)},
+		{"POST", "/files/replace", h.replaceText},
+		{"GET", "/files/search", h.search},
+		{"GET", "/directories/list", h.listDirectory},
+		{"POST", "/files/upload", h.upload},
+		{"GET", "/files/download", h.download},
+		{"HEAD", "/files/download", h.download},
+	}
+}
+
+// registerFiles adds the file API twice: as it is, and under a user and a group.
 func (a *API) registerFiles() {
-	t, f := &a.routes, a.cfg.Files
-	t.on("GET", "/files/info", func(w http.ResponseWriter, r *http.Request, _ []string) error {
-		out, err := f.Info(r.URL.Query()["path"])
-		if err != nil {
-			return err
-		}
-		return writeJSON(w, http.StatusOK, out)
-	})
-	t.on("DELETE", "/files", paths(f.Remove))
-	t.on("DELETE", "/directories", paths(f.RemoveDirs))
-	t.on("POST", "/files/permissions", change(f.SetPermissions))
-	t.on("POST", "/directories", change(f.MakeDirs))
-	t.on("POST", "/files/mv", change(f.Rename))
-	t.on("POST", "/files/replace", a.replaceText)
-	t.on("GET", "/files/search", a.search)
-	t.on("GET", "/directories/list", a.listDirectory)
-	t.on("POST", "/files/upload", a.upload)
-	t.on("GET", "/files/download", a.download)
-	t.on("HEAD", "/files/download", a.download)
+	for _, rt := range fileRoutes(a.cfg.Files) {
+		a.routes.on(rt.method, rt.path, rt.handle)
+		a.routes.on(rt.method, "/v1/filesystem/{}/{}"+rt.path, func(w http.ResponseWriter, r *http.Request, args []string) error {
+			return a.asIdentity(w, r, args, rt.path)
+		})
+	}
+}
+
+// fileHandlers are the routes that need more than an adapter.
+type fileHandlers struct{ files *files.Service }
+
+func (h fileHandlers) info(w http.ResponseWriter, r *http.Request, _ []string) error {
+	out, err := h.files.Info(r.URL.Query()["path"])
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, out)
 }
 
 // paths adapts an operation on the repeated "path" parameter.
@@ -66,12 +90,12 @@ func change[T any](do func(T) error) handler {
 	}
 }
 
-func (a *API) replaceText(w http.ResponseWriter, r *http.Request, _ []string) error {
+func (h fileHandlers) replaceText(w http.ResponseWriter, r *http.Request, _ []string) error {
 	var body map[string]files.Replacement
 	if err := decode(w, r, &body); err != nil {
 		return err
 	}
-	out, err := a.cfg.Files.Replace(body)
+	out, err := h.files.Replace(body)
 	if err != nil {
 		return err
 	}
@@ -81,7 +105,7 @@ func (a *API) replaceText(w http.ResponseWriter, r *http.Request, _ []string) er
 	return empty(w)
 }
 
-func (a *API) search(w http.ResponseWriter, r *http.Request, _ []string) error {
+func (h fileHandlers) search(w http.ResponseWriter, r *http.Request, _ []string) error {
 	q := r.URL.Query()
 	path, pattern := q.Get("path"), q.Get("pattern")
 	if path == "" {
@@ -90,10 +114,10 @@ func (a *API) search(w http.ResponseWriter, r *http.Request, _ []string) error {
 	if pattern == "" {
 		pattern = "**"
 	}
-	return array(w, func(each func(files.Info) error) error { return a.cfg.Files.Search(path, pattern, each) })
+	return array(w, func(each func(files.Info) error) error { return h.files.Search(path, pattern, each) })
 }
 
-func (a *API) listDirectory(w http.ResponseWriter, r *http.Request, _ []string) error {
+func (h fileHandlers) listDirectory(w http.ResponseWriter, r *http.Request, _ []string) error {
 	q := r.URL.Query()
 	path, depth := q.Get("path"), 1
 	if path == "" {
@@ -106,7 +130,7 @@ func (a *API) listDirectory(w http.ResponseWriter, r *http.Request, _ []string) 
 		}
 		depth = n
 	}
-	return array(w, func(each func(files.Info) error) error { return a.cfg.Files.List(path, depth, each) })
+	return array(w, func(each func(files.Info) error) error { return h.files.List(path, depth, each) })
 }
 
 // array answers a JSON array, never null. It is held back encoded until the walk is over, because an error must still be able to
@@ -131,11 +155,11 @@ func array(w http.ResponseWriter, walk func(each func(files.Info) error) error) 
 	return writeBytes(w, http.StatusOK, body.Bytes())
 }
 
-func (a *API) upload(w http.ResponseWriter, r *http.Request, _ []string) error {
+func (h fileHandlers) upload(w http.ResponseWriter, r *http.Request, _ []string) error {
 	err := files.NotMultipart()
 	kind, params, perr := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if perr == nil && strings.HasPrefix(kind, "multipart/") && params["boundary"] != "" {
-		err = a.cfg.Files.Upload(r.Body, params["boundary"])
+		err = h.files.Upload(r.Body, params["boundary"])
 	}
 	_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // Also takes what follows the last boundary, so that the connection can be kept.
 	if err != nil {
@@ -144,7 +168,7 @@ func (a *API) upload(w http.ResponseWriter, r *http.Request, _ []string) error {
 	return empty(w)
 }
 
-func (a *API) download(w http.ResponseWriter, r *http.Request, _ []string) error {
+func (h fileHandlers) download(w http.ResponseWriter, r *http.Request, _ []string) error {
 	q := r.URL.Query()
 	path := q.Get("path")
 	if path == "" {
@@ -158,7 +182,7 @@ func (a *API) download(w http.ResponseWriter, r *http.Request, _ []string) error
 	if err != nil {
 		return err
 	}
-	f, fi, streamed, err := a.cfg.Files.Open(path)
+	f, fi, streamed, err := h.files.Open(path)
 	if err != nil {
 		return err
 	}
@@ -170,9 +194,8 @@ func (a *API) download(w http.ResponseWriter, r *http.Request, _ []string) error
 		}
 		return nil
 	}
-	h := w.Header()
-	h.Set("Content-Disposition", disposition(filepath.Base(fi.Name())))
-	h.Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", disposition(filepath.Base(fi.Name())))
+	w.Header().Set("Content-Type", "application/octet-stream")
 	if streamed {
 		if _, err := io.Copy(w, f); err != nil {
 			panic(http.ErrAbortHandler)

@@ -75,8 +75,14 @@ func form(parts ...part) (body []byte, contentType string) {
 
 func (s *sandbox) upload(parts ...part) answer {
 	s.t.Helper()
+	return s.uploadTo("", parts...)
+}
+
+// uploadTo uploads through the routes below a prefix.
+func (s *sandbox) uploadTo(prefix string, parts ...part) answer {
+	s.t.Helper()
 	body, ct := form(parts...)
-	return s.do("POST", "/files/upload", bytes.NewReader(body), "Content-Type", ct)
+	return s.do("POST", prefix+"/files/upload", bytes.NewReader(body), "Content-Type", ct)
 }
 
 func meta(path string, more string) part {

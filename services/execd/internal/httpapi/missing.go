@@ -12,13 +12,9 @@ const noIsolation = "isolated sessions are not available in this execd: namespac
 func (a *API) registerMissing() {
 	missing := map[string]string{
 		"/session": "shell sessions", "/code": "code execution", "/pty": "interactive terminals",
-		"/v1/filesystem": "file access under another identity",
 	}
-	for _, prefix := range []string{"/session", "/code", "/pty", "/v1/filesystem"} {
+	for _, prefix := range []string{"/session", "/code", "/pty"} {
 		err := fault.Newf(fault.Unsupported, "%s (%s) are not offered by this execd", missing[prefix], prefix).WithCode(codeNotSupported)
-		if prefix == "/v1/filesystem" {
-			err = fault.Newf(fault.Unsupported, "%s (%s) is not offered by this execd", missing[prefix], prefix).WithCode(codeNotSupported)
-		}
 		a.routes.on("*", prefix+"/{...}", func(http.ResponseWriter, *http.Request, []string) error { return err })
 	}
 	a.routes.on("*", "/v1/isolated/{...}", func(http.ResponseWriter, *http.Request, []string) error {

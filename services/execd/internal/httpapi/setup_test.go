@@ -19,6 +19,7 @@ import (
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/files"
+	"opensandbox/services/execd/internal/identity"
 	"opensandbox/services/execd/internal/metrics"
 	"opensandbox/services/execd/internal/proxy"
 	"opensandbox/services/execd/internal/reap"
@@ -28,6 +29,10 @@ import (
 var reaper *reap.Reaper
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == identity.Flag { // Started by execd's identity routes: this program is the test.
+		_ = identity.Work(NewFileWorker(files.New(os.Environ(), []string{os.TempDir()}), slog.Default()))
+		return
+	}
 	reaper = reap.New()
 	code := m.Run()
 	reaper.Close()
@@ -69,6 +74,7 @@ func start(t *testing.T, s setup) *sandbox {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	out := []string{"/proc/no/such/directory", filepath.Join(dir, "out")}
 	cmds := command.New(command.Config{Starter: reaper, Env: env, EnvFile: sb.envFile, OutputDirs: out, Log: log})
+	workers := identity.New(reaper, env)
 	px := proxy.New(BackendFailed, log)
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +82,7 @@ func start(t *testing.T, s setup) *sandbox {
 	}
 	port := ln.Addr().(*net.TCPAddr).Port
 	srv := httptest.NewUnstartedServer(New(Config{
-		Commands: cmds, Files: files.New(env, out), Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: px.Serve,
+		Commands: cmds, Files: files.New(env, out), Identities: workers, Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: px.Serve,
 		Port: port, Token: s.token, OpenProxy: s.openProxy, Log: log,
 	}))
 	srv.Listener.Close()
@@ -87,6 +93,7 @@ func start(t *testing.T, s setup) *sandbox {
 		srv.CloseClientConnections()
 		srv.Close()
 		cmds.Close()
+		workers.Close()
 		px.Close()
 	})
 	return sb
