@@ -24,6 +24,7 @@ import (
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/files"
+	"opensandbox/services/execd/internal/hooks"
 	"opensandbox/services/execd/internal/httpapi"
 	"opensandbox/services/execd/internal/identity"
 	"opensandbox/services/execd/internal/metrics"
@@ -106,10 +107,15 @@ func health(port int, stderr io.Writer) int {
 	return 0
 }
 
-// serve follows a fixed order: token, entry point, listener. So an answer to /ping means that the entry point was started.
+// serve follows a fixed order: token, entry point, listener. So an answer to /ping means that the entry point was started. With a
+// hook before the entry point the listener comes first: the hook may take hours, and need execd.
 func serve(o options, env []string, stderr io.Writer) (int, error) {
 	log := newLogger(o, stderr)
 	if err := takeToken(&o); err != nil {
+		return 1, err
+	}
+	set, err := hooks.Parse(o.lifecycle)
+	if err != nil {
 		return 1, err
 	}
 	if err := environ.EnsureFile(o.envFile); err != nil {
@@ -125,6 +131,17 @@ func serve(o options, env []string, stderr io.Writer) (int, error) {
 
 	reaper := reap.New()
 	defer reaper.Close()
+	a := assemble(o, env, reaper, log)
+	defer a.close()
+	if set.PreStart != nil {
+		if err := a.listen(o.port); err != nil {
+			return 1, err
+		}
+		if code, err := a.prepare(*set.PreStart, signals); err != nil {
+			return code, err
+		}
+	}
+	a.repeat(set.Periodic)
 	work, err := startWorkload(o, reaper, env)
 	if err != nil {
 		if se, ok := errors.AsType[*pid1.StartError](err); ok {
@@ -132,23 +149,19 @@ func serve(o options, env []string, stderr io.Writer) (int, error) {
 		}
 		return 1, err
 	}
-	began := time.Now()
-	a := assemble(o, env, reaper, log)
-	defer a.close()
-	if work != nil && endsBy(work, began.Add(settle)) {
-		work.Sweep(pid1.Grace)
-		return work.ExitCode(), nil
-	}
-	ln, err := net.Listen("tcp4", net.JoinHostPort("0.0.0.0", strconv.Itoa(o.port)))
-	if err != nil {
-		if work != nil {
+	if set.PreStart == nil {
+		if work != nil && endsBy(work, time.Now().Add(settle)) {
 			work.Sweep(pid1.Grace)
+			return work.ExitCode(), nil
 		}
-		return 1, err
+		if err := a.listen(o.port); err != nil {
+			if work != nil {
+				work.Sweep(pid1.Grace)
+			}
+			return 1, err
+		}
 	}
-	failed := make(chan error, 1)
-	a.serving.Go(func() { failed <- a.server.Serve(ln) }) // Ends, and is waited for, when a.close closes the server.
-	return a.wait(work, signals, failed)
+	return a.wait(work, signals)
 }
 
 func startWorkload(o options, reaper *reap.Reaper, env []string) (*pid1.Workload, error) {
@@ -201,14 +214,22 @@ type app struct {
 	workers  *identity.Workers
 	proxy    *proxy.Proxy
 	server   *http.Server
+	failed   chan error // Receives the end of the listener.
 	serving  sync.WaitGroup
+
+	hooks      *hooks.Runner
+	ctx        context.Context // Ends the periodic hooks.
+	stopHooks  context.CancelFunc
+	background sync.WaitGroup // Of hooks.
 }
 
 func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
 	dirs := outputDirs(env)
-	a := &app{commands: command.New(command.Config{
+	a := &app{failed: make(chan error, 1), hooks: hooks.NewRunner(reaper, env, log)}
+	a.ctx, a.stopHooks = context.WithCancel(context.Background())
+	a.commands = command.New(command.Config{
 		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
-	})}
+	})
 	a.workers = identity.New(reaper, env)
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
 	a.server = &http.Server{
@@ -235,8 +256,18 @@ func outputDirs(env []string) []string {
 	return []string{filepath.Join(temporary(env), "opensandbox-execd"), filepath.Join(RuntimeDir, "opensandbox-execd")}
 }
 
+// listen serves from here on.
+func (a *app) listen(port int) error {
+	ln, err := net.Listen("tcp4", net.JoinHostPort("0.0.0.0", strconv.Itoa(port)))
+	if err != nil {
+		return err
+	}
+	a.serving.Go(func() { a.failed <- a.server.Serve(ln) }) // Ends, and is waited for, when a.close closes the server.
+	return nil
+}
+
 // wait serves until the entry point ends, the listener fails or, without an entry point, a signal says stop.
-func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal, failed <-chan error) (int, error) {
+func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal) (int, error) {
 	var ended <-chan struct{}
 	if work != nil {
 		ended = work.Done()
@@ -256,11 +287,12 @@ func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal, failed <-chan 
 				return 0, nil
 			}
 		case <-ended:
+			a.stopHooks()
 			if work.Sweep(pid1.Grace) {
 				a.drain() // Answers to commands that were just ended still have their last event to send.
 			}
 			return work.ExitCode(), nil
-		case err := <-failed:
+		case err := <-a.failed:
 			if work != nil {
 				work.Sweep(pid1.Grace)
 			}
@@ -277,6 +309,8 @@ func (a *app) drain() {
 }
 
 func (a *app) close() {
+	a.stopHooks()
+	a.background.Wait()
 	_ = a.server.Close()
 	a.serving.Wait()
 	a.commands.Close()

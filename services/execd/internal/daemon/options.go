@@ -11,6 +11,7 @@ import (
 
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
+	"opensandbox/services/execd/internal/hooks"
 	"opensandbox/services/execd/internal/identity"
 )
 
@@ -33,7 +34,8 @@ type options struct {
 	fileWorker bool // This process is a worker of package identity.
 	argv       []string
 	envFile    string
-	keep       bool // Foreground commands go on when their client goes away.
+	lifecycle  string // The hooks, as JSON.
+	keep       bool   // Foreground commands go on when their client goes away.
 }
 
 // parse reads flags; environment variables set defaults.
@@ -44,6 +46,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	if o.envFile, _ = lookup("EXECD_ENVS"); o.envFile == "" {
 		o.envFile = RuntimeDir + "/env"
 	}
+	o.lifecycle, _ = lookup(hooks.Variable)
 	onDisconnect, _ := lookup("EXECD_ON_DISCONNECT")
 	level := "warn"
 	fs := flag.NewFlagSet("opensandbox-execd", flag.ContinueOnError)
