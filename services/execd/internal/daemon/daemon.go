@@ -31,6 +31,7 @@ import (
 	"opensandbox/services/execd/internal/pid1"
 	"opensandbox/services/execd/internal/proxy"
 	"opensandbox/services/execd/internal/reap"
+	"opensandbox/services/execd/internal/session"
 )
 
 const (
@@ -234,7 +235,8 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
 	a.server = &http.Server{
 		Handler: httpapi.New(httpapi.Config{
-			Commands: a.commands, Files: files.New(env, dirs), Identities: a.workers, Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve,
+			Commands: a.commands, Sessions: session.New(a.commands, log), Files: files.New(env, dirs), Identities: a.workers,
+			Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve,
 			Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
 		}),
 		ReadHeaderTimeout: headerTimeout,

@@ -18,6 +18,7 @@ import (
 	"opensandbox/services/execd/internal/files"
 	"opensandbox/services/execd/internal/identity"
 	"opensandbox/services/execd/internal/metrics"
+	"opensandbox/services/execd/internal/session"
 )
 
 // TokenHeader carries the access token.
@@ -31,6 +32,7 @@ const maxLoops = 4
 // Config is what the API serves from.
 type Config struct {
 	Commands *command.Manager
+	Sessions *session.Manager
 	Files    *files.Service
 	// Identities serves the file routes under another user and group.
 	Identities *identity.Workers
@@ -58,6 +60,7 @@ func New(cfg Config) *API {
 	a := &API{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token))}
 	a.registerCore()
 	a.registerFiles()
+	a.registerSessions()
 	a.registerMissing()
 	return a
 }

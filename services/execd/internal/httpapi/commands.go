@@ -69,6 +69,9 @@ func (a *API) interruptCommand(w http.ResponseWriter, r *http.Request, _ []strin
 	if id == "" {
 		return missingQuery("id")
 	}
+	if a.cfg.Sessions.Has(id) {
+		return a.deleteSession(w, r, []string{id}) // A run of a session has no id of its own, as in OpenSandbox 1.1.1.
+	}
 	if err := a.cfg.Commands.Interrupt(r.Context(), id); err != nil {
 		return err
 	}

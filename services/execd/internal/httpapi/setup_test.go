@@ -23,6 +23,7 @@ import (
 	"opensandbox/services/execd/internal/metrics"
 	"opensandbox/services/execd/internal/proxy"
 	"opensandbox/services/execd/internal/reap"
+	"opensandbox/services/execd/internal/session"
 )
 
 // reaper is the only one of the test process: it collects every child.
@@ -82,7 +83,8 @@ func start(t *testing.T, s setup) *sandbox {
 	}
 	port := ln.Addr().(*net.TCPAddr).Port
 	srv := httptest.NewUnstartedServer(New(Config{
-		Commands: cmds, Files: files.New(env, out), Identities: workers, Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: px.Serve,
+		Commands: cmds, Sessions: session.New(cmds, log), Files: files.New(env, out), Identities: workers,
+		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: px.Serve,
 		Port: port, Token: s.token, OpenProxy: s.openProxy, Log: log,
 	}))
 	srv.Listener.Close()
