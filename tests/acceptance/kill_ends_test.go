@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os/exec"
 	"slices"
+	"sync"
 	"time"
 
 	"opensandbox/libs/sabotage"
@@ -22,7 +23,7 @@ func failedCreateOperation() operation {
 	return operation{
 		name: "create that fails", lingers: true,
 		do: func(x *matrix, s *subject) {
-			s.answer, s.err = x.try("POST", "/v1/sandboxes", spec(m{"metadata": m{"case": s.name}, "entrypoint": []string{"/no/such/program"}}))
+			s.answer, s.err = x.try("POST", "/v1/sandboxes", spec(x.mayBeReplaced(m{"metadata": m{"case": s.name}, "entrypoint": []string{"/no/such/program"}})))
 		},
 		holds: neverRuns,
 		steps: []stepBy{
@@ -102,6 +103,10 @@ func exitOperation() operation {
 			x.t.Helper()
 			x.eventually("the end of the sandbox is seen", func() bool { return x.reason(s.id) == "Terminated CONTAINER_EXITED" })
 		},
+		replaced: func(x *matrix, s *subject) {
+			x.t.Helper()
+			x.eventually("the sandbox has ended, or was begun anew", func() bool { return slices.Contains([]string{"Terminated", "Running"}, x.state(s.id)) })
+		},
 		steps: []stepBy{{by: "agent", step: sabotage.StoreReport(sandbox.StateTerminated)}},
 	}
 }
@@ -146,20 +151,36 @@ func lostNodeOperation() operation {
 	}
 }
 
-// takenPortOperation is a create while somebody else listens on every other port of the node.
+// takenPortOperation is a create while somebody else listens on every port of the node, until a process has ended or stands still, or the
+// create was refused for it.
 func takenPortOperation() operation {
 	low := 12_000 + rand.IntN(60)*100 // below the ports of all other platforms of the tests
 	return operation{
 		name: "create with a taken port", single: true, loose: true,
 		env: []string{fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", low+99)},
-		prepare: func(x *matrix, _ *subject) {
-			for port := low; port < low+100; port += 2 {
+		prepare: func(x *matrix, s *subject) {
+			var others []net.Listener
+			for port := low; port < low+100; port++ {
 				if l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil { // else somebody else has it
-					x.t.Cleanup(func() { _ = l.Close() })
+					others = append(others, l)
 				}
 			}
+			s.vacate = sync.OnceFunc(func() {
+				for _, l := range others {
+					_ = l.Close()
+				}
+			})
+			x.t.Cleanup(s.vacate)
 		},
-		do:    func(x *matrix, s *subject) { s.answer, s.err = x.creates(s, claim("claim-"+s.name)) },
+		do: func(x *matrix, s *subject) {
+			s.answer, s.err = x.creates(s, claim("claim-"+s.name))
+			// Nobody has ended: every port that was tried is taken. A repetition is answered with the same until all of the first is gone.
+			for deadline := time.Now().Add(patience); s.answered(http.StatusServiceUnavailable) && time.Now().Before(deadline); waitABit() {
+				s.vacate()
+				s.answer, s.err = x.creates(s, claim("claim-"+s.name))
+			}
+		},
+		still: func(s *subject) { s.vacate() },
 		holds: func(x *matrix, s *subject) { x.t.Helper(); x.created(s, claim("claim-"+s.name)) },
 		steps: []stepBy{{by: "agent", step: sabotage.StoreSwapPort}},
 	}

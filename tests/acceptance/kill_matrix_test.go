@@ -7,6 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -22,6 +24,8 @@ type matrix struct {
 	// keeper is a sandbox that nothing may happen to, reached at url with header from before anything happened.
 	keeper, url string
 	header      []string
+	// replace says that sandboxes are made such that they may be placed anew.
+	replace bool
 	// cases counts, for names that are used once.
 	cases atomic.Int64
 }
@@ -134,7 +138,11 @@ func (x *matrix) killAt(op operation, p point) {
 		<-over
 		return
 	}
-	x.restart(p.kind)
+	x.ended(p.kind)
+	if op.still != nil {
+		op.still(sub)
+	}
+	x.goOn()
 	<-over
 	op.holds(x, sub)
 	x.end(op, sub)
@@ -171,7 +179,30 @@ func newMatrix(t *testing.T, op operation, split bool) *matrix {
 		p.env = append(p.env, op.env...)
 	}
 	s.sabotaged(t)
+	t.Cleanup(func() { keepLogs(t, s) })
 	return &matrix{server: s, t: t}
+}
+
+// keepLogs keeps what the processes of a test that has failed have written: its end alone seldom tells what began it.
+func keepLogs(t *testing.T, s *server) {
+	if !t.Failed() {
+		return
+	}
+	dir, err := os.MkdirTemp("", "opensandbox-kill-matrix-*")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, p := range s.programs {
+		text, err := os.ReadFile(p.log(s.dir))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, p.name+".log"), text, 0o600)
+		}
+		if err != nil {
+			t.Log(err)
+		}
+	}
+	t.Logf("the logs of all processes are in %s", dir)
 }
 
 // start starts all processes until the end of the test.
@@ -246,7 +277,8 @@ func TestKillMatrixOfTheFirstStart(t *testing.T) {
 			if !x.carriedOut(p.kind) {
 				t.Errorf("%v is never reached", p)
 			}
-			x.restart(p.kind)
+			x.ended(p.kind)
+			x.goOn()
 			x.cleanUp()
 			x.keep()
 			x.untouched("after the first start")

@@ -23,9 +23,13 @@ type operation struct {
 	do func(x *matrix, s *subject)
 	// process takes the place of do in what is done with a process itself. It calls order when that may be obeyed.
 	process func(x *matrix, p *program, order func())
+	// still is called while the process has ended, or stands still; nil: nothing happens then.
+	still func(s *subject)
 	// holds waits until the operation has come to its end, and fails the test if that is not one of those that are promised.
 	holds func(x *matrix, s *subject)
-	steps []stepBy
+	// replaced takes the place of holds where the sandbox may have been placed anew; nil: the same holds.
+	replaced func(x *matrix, s *subject)
+	steps    []stepBy
 	// lingers says that what a killed process has left goes later by itself.
 	lingers bool
 	// loose says that more steps may be reached than are in the table.
@@ -56,6 +60,8 @@ type subject struct {
 	// url and header reach the daemon in it; of url only the host may be set.
 	url    string
 	header []string
+	// vacate gives the ports of the node free that somebody else has.
+	vacate func()
 }
 
 // answered says that the request of the operation was answered as it should be.
@@ -82,8 +88,16 @@ var excused = map[sabotage.Step]string{
 func (x *matrix) makes(s *subject, change m) {
 	x.t.Helper()
 	change["metadata"] = m{"case": s.name, "note": "old"}
-	s.id = x.create(change)
+	s.id = x.create(x.mayBeReplaced(change))
 	x.runs(s.id)
+}
+
+// mayBeReplaced adds to a create what the platform is to do with the sandbox if its node is lost.
+func (x *matrix) mayBeReplaced(change m) m {
+	if x.replace {
+		change["extensions"] = m{"node.lost": "replace"}
+	}
+	return change
 }
 
 func operations() []operation {
@@ -123,7 +137,7 @@ func partOperation() operation {
 
 // creates asks for a sandbox, and may be repeated.
 func (x *matrix) creates(s *subject, volume m) (answer, error) {
-	return x.try("POST", "/v1/sandboxes", spec(m{"metadata": m{"case": s.name}, "volumes": []m{volume}}), "Idempotency-Key", s.name)
+	return x.try("POST", "/v1/sandboxes", spec(x.mayBeReplaced(m{"metadata": m{"case": s.name}, "volumes": []m{volume}})), "Idempotency-Key", s.name)
 }
 
 // created checks what has become of that.
@@ -165,9 +179,11 @@ func deleteOperation() operation {
 		holds: func(x *matrix, s *subject) {
 			x.t.Helper()
 			if !s.answered(http.StatusNoContent) {
-				if again := x.do("DELETE", "/v1/sandboxes/"+s.id, nil); again.status != http.StatusNoContent && again.status != http.StatusNotFound {
-					x.t.Errorf("the repeated delete: %v", again)
-				}
+				// 503 says that an engine which is busy has not removed it yet.
+				x.eventually("the repeated delete is answered", func() bool {
+					again := x.do("DELETE", "/v1/sandboxes/"+s.id, nil)
+					return again.status == http.StatusNoContent || again.status == http.StatusNotFound
+				})
 			}
 			x.eventually("what was deleted is gone", func() bool { return x.state(s.id) == "404" })
 			x.noVolumes("after the delete")
@@ -218,6 +234,11 @@ func pauseOperation() operation {
 		prepare: func(x *matrix, s *subject) { x.makes(s, m{}) },
 		do:      func(x *matrix, s *subject) { s.answer, s.err = x.try("POST", "/v1/sandboxes/"+s.id+"/pause", nil) },
 		holds:   func(x *matrix, s *subject) { x.t.Helper(); moved(x, s, "pause", "Running", "Paused") },
+		replaced: func(x *matrix, s *subject) {
+			x.t.Helper()
+			x.runs(s.id) // also if the pause was answered: what is placed anew runs
+			x.moves(s, "pause", "Paused")
+		},
 		steps: []stepBy{
 			{by: "api", step: sabotage.StoreSetDesired}, {by: "agent", step: sabotage.ExecutorPause}, {by: "agent", step: sabotage.EnginePauseContainer},
 			{by: "agent", step: sabotage.StoreReport(sandbox.StatePaused)},

@@ -5,6 +5,7 @@ package acceptance
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -63,26 +64,64 @@ func (x *matrix) carriedOut(kind string) bool {
 	return false
 }
 
-// restart waits until a process of the kind has ended, and starts it again.
-func (x *matrix) restart(kind string) {
+// ended waits until a process of the kind has ended.
+func (x *matrix) ended(kind string) *program {
 	x.t.Helper()
-	var ended *program
-	x.eventually("a process of the kind "+kind+" has ended", func() bool {
+	return x.oneThat("has ended", kind, func(p *program) bool {
+		select {
+		case <-p.exited:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// stopped waits until a process of the kind stands still.
+func (x *matrix) stopped(kind string) *program {
+	x.t.Helper()
+	return x.oneThat("stands still", kind, func(p *program) bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err != nil {
+			return false // it has ended
+		}
+		_, rest, _ := strings.Cut(string(text), ") ")
+		return strings.HasPrefix(rest, "T")
+	})
+}
+
+// oneThat waits until something can be said of a process of the kind.
+func (x *matrix) oneThat(what, kind string, is func(p *program) bool) *program {
+	x.t.Helper()
+	var found *program
+	x.eventually("a process of the kind "+kind+" "+what, func() bool {
+		i := slices.IndexFunc(x.programs, func(p *program) bool { return kindOf(p) == kind && is(p) })
+		if i >= 0 {
+			found = x.programs[i]
+		}
+		return found != nil
+	})
+	return found
+}
+
+// goOn starts what the operation, or an agent that was taken for dead, has ended: whoever supervises the processes does so.
+func (x *matrix) goOn() {
+	x.t.Helper()
+	x.eventually("all processes serve", func() bool {
 		for _, p := range x.programs {
-			if kindOf(p) != kind {
-				continue
-			}
 			select {
 			case <-p.exited:
-				ended = p
-				return true
+				x.supervise(p)
 			default:
 			}
 		}
-		return false
+		res, err := http.Get(x.base + "/health")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusOK
 	})
-	x.supervise(ended)
-	x.goOn()
 }
 
 // supervise starts a process that has ended until it has come so far that it serves: an agent whose predecessor was killed before it had noted its

@@ -4,9 +4,6 @@ package acceptance
 
 import (
 	"fmt"
-	"net/http"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -66,53 +63,13 @@ func (x *matrix) stopAt(op operation, p point) {
 	}
 	stopped := x.stopped(p.kind)
 	time.Sleep(stoppedFor)
+	if op.still != nil {
+		op.still(sub)
+	}
 	stopped.resume(x.t)
 	<-over
 	x.goOn()
 	op.holds(x, sub)
 	x.end(op, sub)
 	x.untouched(fmt.Sprintf("%s, %v", op.name, p))
-}
-
-// stopped waits until a process of the kind stands still.
-func (x *matrix) stopped(kind string) *program {
-	x.t.Helper()
-	var found *program
-	x.eventually("a process of the kind "+kind+" stands still", func() bool {
-		for _, p := range x.programs {
-			if kindOf(p) != kind {
-				continue
-			}
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-			if err != nil {
-				continue // it has ended
-			}
-			if _, rest, _ := strings.Cut(string(text), ") "); strings.HasPrefix(rest, "T") {
-				found = p
-				return true
-			}
-		}
-		return false
-	})
-	return found
-}
-
-// goOn starts what the operation, or an agent that was taken for dead, has ended: whoever supervises the processes does so.
-func (x *matrix) goOn() {
-	x.t.Helper()
-	x.eventually("all processes serve", func() bool {
-		for _, p := range x.programs {
-			select {
-			case <-p.exited:
-				x.supervise(p)
-			default:
-			}
-		}
-		res, err := http.Get(x.base + "/health")
-		if err != nil {
-			return false
-		}
-		defer res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
 }
