@@ -17,7 +17,7 @@ import (
 var (
 	seedFlag   = flag.Uint64("seed", 0, "seed of load and faults; 0: a new one, which is printed")
 	forFlag    = flag.Duration("for", 60*time.Second, "how long faults happen")
-	outFlag    = flag.String("out", "", "directory of report and history; empty: that of the test")
+	outFlag    = flag.String("out", "", "directory of report, history and logs; empty: that of the test")
 	brokenFlag = flag.String("broken", "", "name of the broken build that must be caught; its programs are run")
 	workerFlag = flag.Int("workers", 6, "sandboxes that are worked on at a time")
 	slackFlag  = flag.Duration("slack", 90*time.Second, "bound of every lateness beyond what the faults that overlap it explain")
@@ -43,7 +43,7 @@ func TestChaos(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer history.close()
-	p := startPlatform(t, *brokenFlag)
+	p := startPlatform(t, out, *brokenFlag)
 	watch := p.watchEngines(t)
 	load := startLoad(p, history, seed, *workerFlag)
 	began := time.Now()

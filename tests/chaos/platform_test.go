@@ -28,11 +28,13 @@ const patience = 3 * time.Minute
 
 // platform is all that runs.
 type platform struct {
-	dir, installation, secret, apiKey string
-	redis                             *redistest.Group
-	engines                           []*engine
-	apis, routers                     []string
-	processes                         []*process
+	// dir has what the platform needs, out what its processes write for people.
+	dir, out, installation, secret, apiKey string
+
+	redis         *redistest.Group
+	engines       []*engine
+	apis, routers []string
+	processes     []*process
 }
 
 // process is one program of the platform.
@@ -88,9 +90,12 @@ func needEnv(t *testing.T, name string) string {
 }
 
 // startPlatform starts everything, and ends it with the test.
-func startPlatform(t *testing.T, broken string) *platform {
+func startPlatform(t *testing.T, out, broken string) *platform {
 	t.Helper()
-	p := &platform{dir: t.TempDir(), installation: fmt.Sprintf("chaos-%x", rand.Uint64()), secret: secrettest.New("the shared secret"), apiKey: secrettest.New("the API key")}
+	p := &platform{
+		dir: t.TempDir(), out: out, installation: fmt.Sprintf("chaos-%x", rand.Uint64()),
+		secret: secrettest.New("the shared secret"), apiKey: secrettest.New("the API key"),
+	}
 	p.redis = redistest.StartGroup(t, redistest.Options{Args: []string{"--appendfsync", "always"}})
 	for _, name := range strings.Fields(needEnv(t, "CHAOS_ENGINES")) {
 		at := strings.SplitN(name, "=", 2)
@@ -130,7 +135,7 @@ func (p *platform) describe(t *testing.T, bin, broken string) {
 			env = append(env, "SABOTAGE_BROKEN="+broken)
 		}
 		p.processes = append(p.processes, &process{
-			name: name, log: filepath.Join(p.dir, "log-"+name), env: env,
+			name: name, log: filepath.Join(p.out, name+".log"), env: env,
 			args: append(before, filepath.Join(bin, "opensandbox-"+kind), "--config", config),
 		})
 	}
