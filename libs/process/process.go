@@ -144,7 +144,11 @@ func (p *Process) OpenRedis(ctx context.Context, topics ...sandbox.Topic) (*redi
 
 // Measure returns a store whose calls are measured and traced.
 func (p *Process) Measure(store storemetrics.Both) (storemetrics.Store, error) {
-	return storemetrics.New(sabotaged(store), p.Registry, p.Tracers)
+	store, err := p.sabotaged(store)
+	if err != nil {
+		return storemetrics.Store{}, err
+	}
+	return storemetrics.New(store, p.Registry, p.Tracers)
 }
 
 // AddAdmin adds the listener for operators, with metrics, health and readiness, unless it is switched off. If the default port is taken, as

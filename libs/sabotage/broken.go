@@ -3,18 +3,16 @@
 package sabotage
 
 import (
-	"context"
 	"os"
-	"time"
+	"slices"
 
 	"opensandbox/libs/executor"
-	"opensandbox/libs/sandbox"
 )
 
 // BrokenVariable names the environment variable with the one promise that a process breaks, so that a test can show that it would notice.
 const BrokenVariable = "SABOTAGE_BROKEN"
 
-// The broken promises.
+// The broken promises about the store.
 const (
 	// LostRenewal acknowledges renewals that it does not write.
 	LostRenewal = "lost-renewal"
@@ -22,69 +20,79 @@ const (
 	LostPatch = "lost-patch"
 	// EarlyDeadline writes deadlines that are ten seconds before those it acknowledges.
 	EarlyDeadline = "early-deadline"
+	// LateDeadline never ends a sandbox by its deadline.
+	LateDeadline = "late-deadline"
 	// IgnoredKey takes every create for one without an idempotency key.
 	IgnoredKey = "ignored-key"
-	// KeptContainer says that it has removed what it leaves.
-	KeptContainer = "kept-container"
+	// StaleRead shows deadlines and metadata as they were up to two seconds ago.
+	StaleRead = "stale-read"
 )
+
+// The broken promises about what the store holds on Redis.
+const (
+	// KeptPort leaves the ports of a sandbox leased when the sandbox has ended.
+	KeptPort = "kept-port"
+	// KeptSecret leaves the credentials of a sandbox when it has ended.
+	KeptSecret = "kept-secret"
+	// KeptDeadline leaves a sandbox that has ended in the index of deadlines.
+	KeptDeadline = "kept-deadline"
+	// KeptKey leaves a key that is named after a sandbox which has ended.
+	KeptKey = "kept-key"
+)
+
+// The broken promises about the engine.
+const (
+	// KeptContainer says that it has removed what it leaves, so that the ports of the sandbox are given free while the container has them.
+	KeptContainer = "kept-container"
+	// KeptVolume says that it has removed volumes that it leaves.
+	KeptVolume = "kept-volume"
+	// KeptNetwork makes a network for each sandbox and leaves it.
+	KeptNetwork = "kept-network"
+	// KeptFile makes a file for each sandbox in the directory of the agent and leaves it.
+	KeptFile = "kept-file"
+	// SecondContainer makes two containers for each epoch of a sandbox.
+	SecondContainer = "second-container"
+	// EarlyKill ends a sandbox when the next one is started.
+	EarlyKill = "early-kill"
+	// FailedStart fails every third start.
+	FailedStart = "failed-start"
+)
+
+// broken returns the promise that this process breaks if it is one of some.
+func broken(some ...string) (promise string, ok bool) {
+	promise = os.Getenv(BrokenVariable)
+	return promise, slices.Contains(some, promise)
+}
 
 // Broken returns next without the promise about the store that this process breaks; next itself if there is none.
 func Broken(next Ports) Ports {
-	switch promise := os.Getenv(BrokenVariable); promise {
-	case LostRenewal, LostPatch, EarlyDeadline, IgnoredKey:
+	switch promise, _ := broken(); promise {
+	case LostRenewal, LostPatch, EarlyDeadline, LateDeadline, IgnoredKey:
 		return brokenStore{next, promise}
+	case StaleRead:
+		return &staleReads{Ports: next, last: map[string]reading{}}
 	}
 	return next
 }
 
-type brokenStore struct {
-	Ports
-	promise string
+// BreaksRedis reports whether BrokenRedis is of use in this process.
+func BreaksRedis() bool {
+	_, ok := broken(KeptPort, KeptSecret, KeptDeadline, KeptKey)
+	return ok
 }
 
-// early is how much too early EarlyDeadline ends a sandbox.
-const early = 10 * time.Second
-
-func (b brokenStore) Renew(ctx context.Context, id sandbox.ID, tenant string, at time.Time) (sandbox.Record, error) {
-	var r sandbox.Record
-	var err error
-	switch b.promise {
-	case LostRenewal:
-		r, err = b.Get(ctx, id)
-	case EarlyDeadline:
-		r, err = b.Ports.Renew(ctx, id, tenant, at.Add(-early))
-	default:
-		return b.Ports.Renew(ctx, id, tenant, at)
-	}
-	r.Intent.ExpiresAt = at
-	return r, err
+// BrokenRedis returns next without the promise about Redis that this process breaks. do carries out a command on the server that has the records of
+// the installation.
+func BrokenRedis(next Ports, installation string, do Command) Ports {
+	promise, _ := broken()
+	return brokenRedis{next, promise, "osb:" + installation + ":{c0}:", do}
 }
 
-func (b brokenStore) PatchMetadata(ctx context.Context, id sandbox.ID, tenant string, patch map[string]*string) (sandbox.Record, error) {
-	if b.promise == LostPatch {
-		return b.Get(ctx, id)
-	}
-	return b.Ports.PatchMetadata(ctx, id, tenant, patch)
-}
-
-func (b brokenStore) Insert(ctx context.Context, n sandbox.New) (sandbox.Record, error) {
-	if b.promise == IgnoredKey {
-		n.Key = sandbox.Key{}
-	}
-	return b.Ports.Insert(ctx, n)
-}
-
-// BrokenExecutor returns next without the promise about the engine that this process breaks; next itself if there is none.
-func BrokenExecutor(next executor.Executor) executor.Executor {
-	if os.Getenv(BrokenVariable) == KeptContainer {
-		return brokenExecutor{next}
+// BrokenExecutor returns next without the promise about the engine that this process breaks; next itself if there is none. stateDir is the directory
+// of the agent.
+func BrokenExecutor(next executor.Executor, stateDir string) executor.Executor {
+	if promise, ok := broken(KeptContainer, KeptFile, EarlyKill, FailedStart); ok {
+		return &brokenExecutor{Executor: next, promise: promise, stateDir: stateDir}
 	}
 	return next
 }
-
-type brokenExecutor struct{ executor.Executor }
-
-// Unwrap returns what is broken, for executor.As.
-func (b brokenExecutor) Unwrap() executor.Executor { return b.Executor }
-
-func (b brokenExecutor) Remove(context.Context, executor.Ref) error { return nil }

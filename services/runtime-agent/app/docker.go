@@ -67,7 +67,7 @@ func OpenDocker(ctx context.Context, cfg DockerConfig) (Docker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sabotaged(engine), nil
+	return sabotaged(engine, cfg.StateDir), nil
 }
 
 // clientConfig is the configuration file of Docker's client for the user of this process, as that client finds it.

@@ -17,11 +17,13 @@ type sabotagedEngine struct {
 // Close implements Docker.
 func (e sabotagedEngine) Close() { e.inside.Close() }
 
-func sabotaged(engine Docker) Docker {
-	return sabotagedEngine{sabotage.FromEnvironment().Executor(sabotage.BrokenExecutor(engine)), engine}
+func sabotaged(engine Docker, stateDir string) Docker {
+	return sabotagedEngine{sabotage.FromEnvironment().Executor(sabotage.BrokenExecutor(engine, stateDir)), engine}
 }
 
 // aroundTransport makes steps of the calls of the engine's API, too.
 func aroundTransport() func(http.RoundTripper) http.RoundTripper {
-	return sabotage.FromEnvironment().Transport
+	return func(next http.RoundTripper) http.RoundTripper {
+		return sabotage.FromEnvironment().Transport(sabotage.BrokenTransport(next))
+	}
 }
