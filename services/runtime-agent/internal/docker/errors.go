@@ -20,13 +20,12 @@ import (
 // classify gives an error of the engine's client its class. Errors that the engine answered keep their text only where it is about what
 // the client of ours asked for.
 func classify(what string, err error) error {
-	var netErr net.Error
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.Canceled):
 		return err
-	case client.IsErrConnectionFailed(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr):
+	case isAway(err):
 		return away(fmt.Errorf("%s: %w", what, err))
 	case causeOf(err) != nil:
 		return causeOf(err).Because(fmt.Errorf("%s: %w", what, err))
@@ -38,6 +37,16 @@ func classify(what string, err error) error {
 		return fault.New(fault.Invalid, "the container engine refused the request: "+reason(err)).Because(fmt.Errorf("%s: %w", what, err))
 	}
 	return fault.New(fault.Internal, "the container engine failed").WithCode(executor.CodeStart).Because(fmt.Errorf("%s: %w", what, err))
+}
+
+// closing is how an engine answers, in lower case, that is being stopped and has closed what it needs.
+var closing = regexp.MustCompile(`: database not open$`)
+
+// isAway reports whether an engine does not answer, or is about to do so no more. Not every call of the client says so by the class of its error.
+func isAway(err error) bool {
+	var netErr net.Error
+	return client.IsErrConnectionFailed(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &netErr) || closing.MatchString(strings.ToLower(err.Error()))
 }
 
 // causes are failures that engines describe in their own words, in lower case, and about which somebody can do something: the operator, or
@@ -125,12 +134,15 @@ func startFault(err error, ports map[int]int) error {
 	if err == nil || fault.Is(err, fault.Unavailable) {
 		return err
 	}
+	if isAway(err) {
+		return classify("start", err) // its text may name a file that is not there, such as a socket
+	}
 	text := err.Error()
 	if isPortTaken(text) {
 		c, h := takenPort(text, ports)
 		return executor.ErrPortTaken(c, h)
 	}
-	if c := causeOf(err); c != nil && !client.IsErrConnectionFailed(err) {
+	if c := causeOf(err); c != nil {
 		return c.Because(err)
 	}
 	if errdefs.IsNotFound(err) && !strings.Contains(text, "OCI runtime") {
@@ -141,7 +153,7 @@ func startFault(err error, ports map[int]int) error {
 		return fault.New(fault.Internal, "the isolation runtime of the sandbox does not work on its node").WithCode(executor.CodeStart).Because(err)
 	}
 	for _, t := range startTexts {
-		if strings.Contains(strings.ToLower(text), t) && !client.IsErrConnectionFailed(err) {
+		if strings.Contains(strings.ToLower(text), t) {
 			return fault.New(fault.Invalid, "the sandbox cannot be started from this image: "+reason(err)).Because(err)
 		}
 	}

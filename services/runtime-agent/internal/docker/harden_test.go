@@ -2,11 +2,14 @@ package docker
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/docker/docker/api/types/system"
@@ -14,6 +17,7 @@ import (
 
 	"opensandbox/libs/executor"
 	"opensandbox/libs/fault"
+	"opensandbox/libs/sandbox"
 )
 
 func TestSeccompProfiles(t *testing.T) {
@@ -102,5 +106,24 @@ func TestCausesInAnEnginesText(t *testing.T) {
 	}
 	if err := startFault(executor.ErrPortTaken(1, 2), nil); fault.CodeOf(err) != executor.CodePortTaken {
 		t.Errorf("an error that is classified: %v", err)
+	}
+}
+
+// TestEngineThatIsStopped has the answers of an engine that was stopped during a create. Neither the image nor a volume is to blame.
+func TestEngineThatIsStopped(t *testing.T) {
+	t.Parallel()
+	noSocket := &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)}
+	attach := attachError(fmt.Errorf("cannot connect to the Docker daemon. Is 'docker daemon' running on this host?: %w", noSocket))
+	for name, err := range map[string]error{
+		"attach":     startFault(attach, nil),
+		"its volume": claimFailed(sandbox.Volume{Name: "v"}, errors.New("Error response from daemon: get v: database not open")),
+	} {
+		if !fault.Is(err, fault.Unavailable) || fault.TextOf(err) != "the container engine does not answer" {
+			t.Errorf("%s: %v (%v), want that the engine is away", name, err, fault.KindOf(err))
+		}
+	}
+	named := startFault(errors.New(`OCI runtime create failed: exec: "database not open": executable file not found in $PATH: unknown`), nil)
+	if !fault.Is(named, fault.Invalid) {
+		t.Errorf("a program with such a name: %v (%v), want %v", named, fault.KindOf(named), fault.Invalid)
 	}
 }
