@@ -105,6 +105,10 @@ kill-matrix: ## end and stop the programs at every step of what they do
 chaos: ## kill, stop and cut off everything under load, and check the history; ARGS="-seed 7 -for 10m -out DIR"
 	@CHAOS_ARGS='$(ARGS)' scripts/chaos.sh
 
+.PHONY: chaos-broken
+chaos-broken: ## show that each check of "make chaos" notices what it is for; ARGS="-broken lost-patch"
+	@CHAOS_ARGS='$(ARGS)' scripts/chaos.sh broken
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser of foreign input for a minute each; FUZZ_TIME=10m ARGS=pattern
 	@scripts/fuzz.sh $(if $(ARGS),'$(ARGS)')

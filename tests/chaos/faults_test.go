@@ -146,6 +146,8 @@ func (f *faults) engine(e *engine, sig syscall.Signal) *fault {
 	return x
 }
 
+var removeByForce = container.RemoveOptions{Force: true}
+
 // byHand does something to a container that runs.
 func (f *faults) byHand(how string) *fault {
 	x := began("container "+how, "")
@@ -160,7 +162,7 @@ func (f *faults) byHand(how string) *fault {
 	var err error
 	switch docker := c.engine.docker; how {
 	case "removed":
-		err = docker.ContainerRemove(ctx, c.container, container.RemoveOptions{Force: true})
+		err = docker.ContainerRemove(ctx, c.container, removeByForce)
 	case "killed":
 		err = docker.ContainerKill(ctx, c.container, "KILL")
 	case "paused":
@@ -186,7 +188,7 @@ func (f *faults) redisRestart() *fault {
 	master, _ := f.servers()
 	x := began("redis restarted", master.Addr())
 	master.Kill()
-	master.Start()
+	f.startAgain(master)
 	f.redisWhole()
 	return x
 }
@@ -204,8 +206,30 @@ func (f *faults) down(kind string, s *redistest.Server, least, most int) *fault 
 	x := began(kind, s.Addr())
 	s.Kill()
 	f.wait(least, most)
-	s.Start()
+	f.startAgain(s)
 	return x
+}
+
+// startAgain starts a server of Redis as what it is to the sentinels. One that has a file for its configuration finds it there; these have arguments,
+// which still say what it was in the beginning. Two servers that are each other's replica would stay so: to the sentinels there would be a master that
+// is a replica, and a replica that has not heard of its master for too long.
+func (f *faults) startAgain(s *redistest.Server) {
+	s.Start()
+	for _, sentinel := range f.p.redis.Sentinels {
+		at, err := masterBy(sentinel)
+		if err != nil || sentinel == s {
+			continue
+		}
+		role := []any{"REPLICAOF", "NO", "ONE"}
+		if at != s.Addr() {
+			host, port, _ := strings.Cut(at, ":")
+			role = []any{"REPLICAOF", host, port}
+		}
+		c := s.Client()
+		_ = c.Do(context.Background(), role...).Err() // a sentinel says no; redisWhole finds out about others
+		_ = c.Close()
+		return
+	}
 }
 
 // redisFailover tells the sentinels to replace a healthy master.

@@ -26,6 +26,8 @@ type call struct {
 	Mark     string    `json:"mark,omitempty"`
 	State    string    `json:"state,omitempty"`
 	Reason   string    `json:"reason,omitempty"`
+	// prolonged says that the deadline shown may be one that nobody has asked for: the least that a store which went back leaves to a sandbox.
+	prolonged bool
 }
 
 // open reports whether the call may have taken effect, then or at any later time, although nobody said so.

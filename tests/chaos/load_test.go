@@ -63,18 +63,23 @@ func (p *platform) ask(method, url string, body any, header ...string) answer {
 type load struct {
 	p       *platform
 	history *history
-	stop    atomic.Bool
+	// slack is how long it waits for a sandbox to end whose deadline has passed.
+	slack time.Duration
+	stop  atomic.Bool
+	// lived counts the sandboxes that are through.
+	lived   atomic.Int64
 	workers sync.WaitGroup
 }
 
 // startLoad starts the workers. Each has its part of the seed: what it does depends on nothing but that and the answers.
-func startLoad(p *platform, h *history, seed uint64, workers int) *load {
-	l := &load{p: p, history: h}
-	for w := range workers {
+func startLoad(p *platform, h *history, c conditions) *load {
+	l := &load{p: p, history: h, slack: c.slack}
+	for w := range c.workers {
 		l.workers.Go(func() {
 			for n := 0; !l.stop.Load(); n++ {
-				x := &life{l: l, rng: rand.New(rand.NewPCG(seed, uint64(w)<<32|uint64(n))), name: fmt.Sprintf("w%d-%d", w, n)}
+				x := &life{l: l, rng: rand.New(rand.NewPCG(c.seed, uint64(w)<<32|uint64(n))), name: fmt.Sprintf("w%d-%d", w, n)}
 				x.live()
+				l.lived.Add(1)
 				time.Sleep(50 * time.Millisecond) // while all apis are away
 			}
 		})
@@ -116,8 +121,9 @@ func (x *life) api(c *call, method, path string, body any, header ...string) ans
 type shown struct {
 	ID     string `json:"id"`
 	Status struct {
-		State  string `json:"state"`
-		Reason string `json:"reason"`
+		State   string `json:"state"`
+		Reason  string `json:"reason"`
+		Message string `json:"message"`
 	} `json:"status"`
 	Metadata  map[string]string `json:"metadata"`
 	ExpiresAt time.Time         `json:"expiresAt"`
@@ -128,6 +134,9 @@ func (c *call) fill(a answer) {
 	var s shown
 	if c.ok() && json.Unmarshal(a.body, &s) == nil {
 		c.Deadline, c.Mark, c.State, c.Reason = s.ExpiresAt, s.Metadata["mark"], s.Status.State, s.Status.Reason
+		if c.State == "Failed" {
+			c.Said = s.Status.Message
+		}
 	}
 }
 
@@ -187,8 +196,8 @@ func (x *life) create() bool {
 			x.id = c.ID
 			return true
 		}
-		if c.Key == "" || !c.open() || x.l.stop.Load() {
-			return x.id != ""
+		if c.Key == "" || c.Status != 0 && c.Status != http.StatusServiceUnavailable || x.l.stop.Load() {
+			return x.id != "" // any other answer is the last word about that key
 		}
 		time.Sleep(500 * time.Millisecond)
 		c = &call{What: "create", Key: c.Key}
@@ -294,11 +303,12 @@ func (x *life) command() {
 	}
 }
 
-// expire shortens the deadline and waits until it has passed.
+// expire shortens the deadline and waits until the sandbox has ended. The end of the load does not shorten the wait: a sandbox that is deleted
+// instead would say nothing about deadlines.
 func (x *life) expire() {
 	at := time.Duration(2+x.rng.IntN(6)) * time.Second
 	x.renew(at)
-	for began := time.Now(); time.Since(began) < at+10*time.Second && !x.l.stop.Load(); time.Sleep(500 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < at+x.l.slack+10*time.Second; time.Sleep(500 * time.Millisecond) {
 		if x.get().Status == http.StatusNotFound {
 			return
 		}

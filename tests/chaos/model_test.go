@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"opensandbox/libs/sandbox"
 )
 
 // checkWithin bounds the search for an order of the calls of one sandbox.
@@ -128,8 +130,14 @@ func read(s state, c *call) []state {
 		return refused(s, c)
 	case !c.ok():
 		return []state{s}
-	case c.Deadline.UnixMicro() != s.now.Deadline, c.Mark != s.now.Mark:
+	case c.Mark != s.now.Mark:
 		return nil
+	case c.prolonged && c.Deadline.UnixMicro() > s.now.Deadline:
+		s.now.Deadline = c.Deadline.UnixMicro()
+	case c.Deadline.UnixMicro() != s.now.Deadline:
+		return nil
+	}
+	switch {
 	case c.State == "Stopping", c.State == "Terminated", c.State == "Failed":
 		return []state{s} // what happened to the container says nothing about what was asked for
 	case s.now.Gone:
@@ -159,6 +167,7 @@ func operations(calls []*call, faults []*fault) []porcupine.Operation {
 			if c.open() {
 				continue
 			}
+			c.prolonged = mayBeProlonged(c, faults)
 		case "renew", "patch", "pause", "resume", "delete":
 		default:
 			continue
@@ -183,6 +192,15 @@ func operations(calls []*call, faults []*fault) []porcupine.Operation {
 		}
 	}
 	return ops
+}
+
+// mayBeProlonged reports whether a deadline can come from the recovery of a store that has gone back: each sandbox that a node then tells of has
+// sandbox.RecoveredLife left, from that moment on. It lasts sandbox.RecoverAtMost once the store can be written to.
+func mayBeProlonged(c *call, faults []*fault) bool {
+	told := c.Deadline.Add(-sandbox.RecoveredLife)
+	return !told.After(c.Ended) && slices.ContainsFunc(faults, func(f *fault) bool {
+		return strings.HasPrefix(f.Kind, "redis") && told.After(f.Began) && told.Before(f.Ended.Add(sandbox.RecoverAtMost+healing))
+	})
 }
 
 // checkHistories looks for an order of the calls of each sandbox that the model allows.

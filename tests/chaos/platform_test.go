@@ -23,9 +23,6 @@ import (
 	"opensandbox/libs/secrettest"
 )
 
-// patience bounds every wait for something that must happen by itself; three minutes are for a machine that is much slower than it should be.
-const patience = 3 * time.Minute
-
 // platform is all that runs.
 type platform struct {
 	// dir has what the platform needs, out what its processes write for people.
@@ -109,6 +106,7 @@ func startPlatform(t *testing.T, out, broken string) *platform {
 		for _, x := range p.processes {
 			x.kill()
 		}
+		p.tidy()
 	})
 	for _, x := range p.processes {
 		if err := x.start(); err != nil {

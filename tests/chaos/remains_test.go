@@ -10,10 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
 
@@ -23,9 +24,9 @@ import (
 	"opensandbox/libs/sandbox"
 )
 
-// within waits for a condition; false if it never holds. Who waits says what is wrong.
-func within(done func() bool) bool {
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(250 * time.Millisecond) {
+// within waits for a condition; false if it does not hold in time. Who waits says what is wrong.
+func within(long time.Duration, done func() bool) bool {
+	for deadline := time.Now().Add(long); !done(); time.Sleep(250 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return false
 		}
@@ -34,10 +35,10 @@ func within(done func() bool) bool {
 }
 
 // clear deletes every sandbox that the list shows, also those whose creates were answered to nobody.
-func (p *platform) clear(t *testing.T, l *load, v *verdicts) {
+func (p *platform) clear(t *testing.T, l *load, long time.Duration, v *verdicts) {
 	t.Helper()
 	left := "no answer"
-	ok := within(func() bool {
+	ok := within(long, func() bool {
 		p.supervise(t)
 		a := p.ask(http.MethodGet, p.apis[0]+"/v1/sandboxes?pageSize=200", nil)
 		var list struct{ Items []struct{ ID string } }
@@ -58,58 +59,89 @@ func (p *platform) clear(t *testing.T, l *load, v *verdicts) {
 	}
 }
 
-// remains looks for what is left after everything was deleted.
-func (p *platform) remains(t *testing.T, v *verdicts) {
-	t.Helper()
-	for _, e := range p.engines {
-		p.engineRemains(t, e, v)
-	}
-	store := p.openStore(t)
-	var problems []string
-	if !within(func() bool { problems = p.storeProblems(t, store); return len(problems) == 0 }) {
-		for _, what := range problems {
-			v.fail("keys and ports", "%s", what)
-		}
-	}
-	v.count("keys and ports", 0, "problems of indexes, records and leased ports")
-	var files []string
-	if !within(func() bool { files = p.files(); return len(files) == 0 }) {
-		v.fail("files", "left on nodes: %q", files)
-	}
-	v.count("files", 0, "files of sandboxes on the nodes")
-}
+// leftover is something that should be gone, and the check that looks for it.
+type leftover struct{ check, what string }
 
-func (p *platform) engineRemains(t *testing.T, e *engine, v *verdicts) {
-	var left []string
-	if !within(func() bool {
-		list, err := p.containers(t.Context(), e)
-		left = nil
-		for _, c := range list {
-			left = append(left, c.Labels["opensandbox.io/id"])
+// remains looks for what is left after everything was deleted, until nothing is.
+func (p *platform) remains(t *testing.T, long time.Duration, v *verdicts) {
+	t.Helper()
+	store := p.openStore(t)
+	var left []leftover
+	within(long, func() bool {
+		left = slices.Concat(p.storeProblems(t, store), p.files())
+		for _, e := range p.engines {
+			left = append(left, p.engineRemains(t.Context(), e)...)
 		}
-		return err == nil && len(left) == 0
-	}) {
-		v.fail("containers", "left on %s: %q", e.name, left)
-	}
-	v.count("containers", 0, "containers left on "+e.name)
-	if !within(func() bool {
-		list, err := e.docker.VolumeList(t.Context(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("name", p.installation))})
-		left = nil
-		for _, x := range list.Volumes {
-			if x.Labels["dev.opensandbox.role"] != "execd" { // the daemon, which is kept for the next sandbox
-				left = append(left, x.Name)
+		return len(left) == 0
+	})
+	for _, check := range []string{"containers", "volumes", "networks", "keys and ports", "files"} {
+		n := 0
+		for _, l := range left {
+			if l.check == check {
+				n++
+				v.fail(check, "%s", l.what)
 			}
 		}
-		return err == nil && len(left) == 0
-	}) {
-		v.fail("volumes", "left on %s: %q", e.name, left)
+		v.count(check, n, map[string]string{
+			"containers": "of sandboxes left on the engines", "volumes": "of sandboxes left on the engines",
+			"networks":       "left on the engines beside the one that all sandboxes of an engine may share",
+			"keys and ports": "problems of keys, indexes, records and leased ports on Redis", "files": "of sandboxes left on the nodes",
+		}[check])
 	}
-	v.count("volumes", 0, "volumes of sandboxes left on "+e.name)
-	networks, err := e.docker.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "dev.opensandbox.installation="+p.installation))})
-	if err != nil || len(networks) > 1 {
-		v.fail("networks", "on %s: %d, of which one is shared by all sandboxes; %v", e.name, len(networks), err)
+}
+
+// engineRemains are the containers and volumes of sandboxes on an engine, and its networks.
+func (p *platform) engineRemains(ctx context.Context, e *engine) []leftover {
+	list, err := p.containers(ctx, e)
+	if err != nil {
+		return []leftover{{"containers", fmt.Sprintf("%s does not answer: %v", e.name, err)}}
 	}
-	v.count("networks", len(networks), "networks on "+e.name)
+	var left []leftover
+	for _, c := range list {
+		left = append(left, leftover{"containers", fmt.Sprintf("%s on %s (%s)", c.Labels["opensandbox.io/id"], e.name, c.State)})
+	}
+	volumes, err := e.docker.VolumeList(ctx, volume.ListOptions{})
+	if err != nil {
+		return append(left, leftover{"volumes", fmt.Sprintf("%s does not answer: %v", e.name, err)})
+	}
+	for _, x := range volumes.Volumes {
+		// The daemon is kept for the next sandbox.
+		if strings.Contains(x.Name, p.installation) && x.Labels["dev.opensandbox.role"] != "execd" {
+			left = append(left, leftover{"volumes", x.Name + " on " + e.name})
+		}
+	}
+	networks, err := e.docker.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return append(left, leftover{"networks", fmt.Sprintf("%s does not answer: %v", e.name, err)})
+	}
+	for _, n := range networks {
+		own := n.Name == "bridge" || n.Name == "host" || n.Name == "none" // what every engine has
+		if !own && n.Labels["dev.opensandbox.role"] != "network" {
+			left = append(left, leftover{"networks", n.Name + " on " + e.name})
+		}
+	}
+	return left
+}
+
+// tidy removes what a run has left on the engines, so that the next one does not meet it.
+func (p *platform) tidy() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, e := range p.engines {
+		list, _ := p.containers(ctx, e)
+		for _, c := range list {
+			_ = e.docker.ContainerRemove(ctx, c.ID, removeByForce) // the next run says what is left of it
+		}
+		for _, l := range p.engineRemains(ctx, e) {
+			name, _, _ := strings.Cut(l.what, " on ")
+			switch l.check {
+			case "volumes":
+				_ = e.docker.VolumeRemove(ctx, name, true)
+			case "networks":
+				_ = e.docker.NetworkRemove(ctx, name)
+			}
+		}
+	}
 }
 
 func (p *platform) openStore(t *testing.T) *redisstore.Store {
@@ -132,40 +164,71 @@ func (p *platform) openStore(t *testing.T) *redisstore.Store {
 	return store
 }
 
-// storeProblems compares the indexes with the records; no record may hold a port, and none be on a node.
-func (p *platform) storeProblems(t *testing.T, store *redisstore.Store) []string {
+// storeProblems compares the indexes with the records; no record may hold a port, none be on a node, and only records bear the name of a sandbox.
+func (p *platform) storeProblems(t *testing.T, store *redisstore.Store) []leftover {
 	ctx := context.WithoutCancel(t.Context())
 	problems, err := store.Check(ctx)
 	if err != nil {
-		return []string{err.Error()}
+		problems = append(problems, err.Error())
 	}
 	for i := range p.engines {
 		records, err := store.OnNode(ctx, fmt.Sprintf("node-%d", i))
 		if err != nil {
-			return []string{err.Error()}
+			problems = append(problems, err.Error())
 		}
 		for j := range records {
 			problems = append(problems, fmt.Sprintf("%s is still on node-%d with the ports %v", records[j].ID, i, records[j].Placement.Ports))
 		}
 	}
-	return problems
+	names, err := p.keysOfSandboxes(ctx)
+	if err != nil {
+		problems = append(problems, err.Error())
+	}
+	for _, name := range names {
+		if !strings.Contains(name, "}:record:") {
+			problems = append(problems, "the key "+name+" should not be there")
+		}
+	}
+	var left []leftover
+	for _, what := range problems {
+		left = append(left, leftover{"keys and ports", what})
+	}
+	return left
+}
+
+// keysOfSandboxes are the names of all keys on Redis that have the id of a sandbox in them.
+func (p *platform) keysOfSandboxes(ctx context.Context) ([]string, error) {
+	server := p.redis.Master
+	if !redistest.IsMaster(server) {
+		server = p.redis.Replica
+	}
+	c := server.Client()
+	defer c.Close() //nolint:errcheck // only read
+	var names []string
+	keys := c.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		if idInName.MatchString(keys.Val()) {
+			names = append(names, keys.Val())
+		}
+	}
+	return names, keys.Err()
 }
 
 // idInName is the id of a sandbox.
 var idInName = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // files are those of the agents that are named after a sandbox.
-func (p *platform) files() []string {
-	var left []string
+func (p *platform) files() []leftover {
+	var left []leftover
 	for i := range p.engines {
 		err := filepath.WalkDir(filepath.Join(p.dir, fmt.Sprintf("state-%d", i)), func(path string, _ os.DirEntry, err error) error {
 			if idInName.MatchString(filepath.Base(path)) {
-				left = append(left, path)
+				left = append(left, leftover{"files", path})
 			}
 			return err
 		})
 		if err != nil {
-			left = append(left, err.Error())
+			left = append(left, leftover{"files", err.Error()})
 		}
 	}
 	return left

@@ -5,7 +5,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -40,12 +39,15 @@ type watch struct {
 	mu    sync.Mutex
 	seen  map[string]*sighting
 	twice map[string]bool
+	// ends are what the engines have told of containers that have ended, by the container.
+	ends map[string]sighting
 }
 
 func (p *platform) watchEngines(t *testing.T) *watch {
 	ctx, cancel := context.WithCancel(t.Context())
-	w := &watch{p: p, stop: cancel, seen: map[string]*sighting{}, twice: map[string]bool{}}
+	w := &watch{p: p, stop: cancel, seen: map[string]*sighting{}, twice: map[string]bool{}, ends: map[string]sighting{}}
 	for _, e := range p.engines {
+		w.workers.Go(func() { w.listen(ctx, e) })
 		w.workers.Go(func() {
 			for tick := time.NewTicker(lookEvery); ctx.Err() == nil; {
 				w.look(ctx, e)
@@ -141,59 +143,4 @@ func (w *watch) anyRunning(rng *rand.Rand) (sighting, bool) {
 	}
 	slices.SortFunc(all, strings.Compare)
 	return *w.seen[all[rng.IntN(len(all))]], true
-}
-
-// checkWatched looks for containers that were there twice, and for those that ended early.
-func checkWatched(h *history, w *watch, faults []*fault, v *verdicts) {
-	for _, what := range slices.Sorted(maps.Keys(w.twice)) {
-		v.fail("epoch", "%s", what)
-	}
-	v.count("epoch", len(w.seen), "containers, never two of one epoch")
-	calls, judged := h.byID(), 0
-	for _, s := range w.seen {
-		of := calls[s.id]
-		if !s.ran || s.dead.IsZero() || !slices.ContainsFunc(of, func(c *call) bool { return c.What == "create" && c.ok() }) {
-			continue
-		}
-		judged++
-		if deletedBefore(of, s.dead) || excused(s, faults) {
-			continue
-		}
-		if due := earliest(of, s.dead); s.dead.Before(due) {
-			v.fail("early", "sandbox %s ended at %s, %s before the earliest deadline that it can have had", s.id, s.dead.Format("15:04:05.000"), due.Sub(s.dead).Round(time.Millisecond))
-		}
-	}
-	v.count("early", judged, "containers that ended, none before its deadline unless it was deleted, touched by hand, or its engine went away")
-}
-
-func deletedBefore(calls []*call, at time.Time) bool {
-	return slices.ContainsFunc(calls, func(c *call) bool { return c.What == "delete" && c.Began.Before(at) })
-}
-
-// excused reports whether somebody touched a container by hand before it ended, or its engine went away.
-func excused(s *sighting, faults []*fault) bool {
-	return slices.ContainsFunc(faults, func(f *fault) bool {
-		engine := strings.HasPrefix(f.Kind, "dockerd") && f.Target == s.engine.name && s.dead.Before(f.Ended.Add(30*time.Second))
-		return f.Began.Before(s.dead) && (engine || f.ID == s.id)
-	})
-}
-
-// earliest is the first deadline that a sandbox can have had at a time: of all that were asked for, those which no acknowledged one has replaced.
-func earliest(calls []*call, at time.Time) time.Time {
-	var asked []*call
-	for _, c := range calls {
-		if (c.What == "renew" && (c.ok() || c.open()) || c.What == "create" && c.ok()) && c.Began.Before(at) {
-			asked = append(asked, c)
-		}
-	}
-	var first time.Time
-	for _, c := range asked {
-		replaced := !c.open() && slices.ContainsFunc(asked, func(o *call) bool {
-			return o != c && o.ok() && o.Began.After(c.Ended) && o.Ended.Before(at)
-		})
-		if !replaced && (first.IsZero() || c.Deadline.Before(first)) {
-			first = c.Deadline
-		}
-	}
-	return first
 }
