@@ -93,6 +93,14 @@ func (r *Request) Check() error {
 	return nil
 }
 
+// Text is the command as a shell would take it.
+func (r *Request) Text() string {
+	if len(r.Argv) > 0 {
+		return quote(r.Argv)
+	}
+	return r.Command
+}
+
 // plan checks r and resolves everything that does not need a process.
 func (m *Manager) plan(r *Request) (*plan, error) {
 	if err := r.Check(); err != nil {

@@ -219,26 +219,27 @@ type app struct {
 	serving  sync.WaitGroup
 
 	hooks      *hooks.Runner
-	ctx        context.Context // Ends the periodic hooks.
-	stopHooks  context.CancelFunc
-	background sync.WaitGroup // Of hooks.
+	ctx        context.Context // Ends what runs in the background: periodic hooks and the push of metrics.
+	stop       context.CancelFunc
+	background sync.WaitGroup
 }
 
 func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
 	dirs := outputDirs(env)
 	a := &app{failed: make(chan error, 1), hooks: hooks.NewRunner(reaper, env, log)}
-	a.ctx, a.stopHooks = context.WithCancel(context.Background())
+	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.commands = command.New(command.Config{
 		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
 	})
 	a.workers = identity.New(reaper, env)
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
+	cfg := httpapi.Config{
+		Commands: a.commands, Sessions: session.New(a.commands, log), Files: files.New(env, dirs), Identities: a.workers, Metrics: metrics.New("/proc", "/sys/fs/cgroup"),
+		Proxy: a.proxy.Serve, Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
+	}
+	a.measure(&cfg, env, log)
 	a.server = &http.Server{
-		Handler: httpapi.New(httpapi.Config{
-			Commands: a.commands, Sessions: session.New(a.commands, log), Files: files.New(env, dirs), Identities: a.workers,
-			Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve,
-			Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
-		}),
+		Handler:           httpapi.New(cfg),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -289,7 +290,7 @@ func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal) (int, error) {
 				return 0, nil
 			}
 		case <-ended:
-			a.stopHooks()
+			a.stop()
 			if work.Sweep(pid1.Grace) {
 				a.drain() // Answers to commands that were just ended still have their last event to send.
 			}
@@ -311,7 +312,7 @@ func (a *app) drain() {
 }
 
 func (a *app) close() {
-	a.stopHooks()
+	a.stop()
 	a.background.Wait()
 	_ = a.server.Close()
 	a.serving.Wait()

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"opensandbox/libs/fault"
 	"opensandbox/services/execd/internal/command"
@@ -45,7 +46,11 @@ type Config struct {
 	Token string
 	// OpenProxy lets /proxy/{other port} pass without the token.
 	OpenProxy bool
-	Log       *slog.Logger
+	// Observer hears of every answer; nil means nobody does.
+	Observer Observer
+	// Executed hears of every foreground execution that has ended, and every background one that was started; nil means nobody does.
+	Executed func(operation string, ok bool, took time.Duration)
+	Log      *slog.Logger
 }
 
 // API is an http.Handler.
@@ -85,7 +90,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer recovered(w, r, a.cfg.Log)
 	id := requestID(r)
 	w.Header().Set(requestIDHeader, id)
-	a.dispatch(w, r, fold(rawPath(r)), 0)
+	a.observe(w, r, fold(rawPath(r)))
 }
 
 // dispatch serves one folded raw path; loops counts how often the proxy has led back here.
@@ -104,6 +109,7 @@ func (a *API) dispatch(w http.ResponseWriter, r *http.Request, path string, loop
 		fail(w, fault.Newf(fault.NotFound, "no such route: %s %s", r.Method, path).WithCode(codeNotFound))
 		return
 	}
+	routed(w, rt.pattern())
 	h := rt.methods[r.Method]
 	if h == nil {
 		h = rt.methods["*"]
@@ -133,6 +139,7 @@ func (a *API) proxy(w http.ResponseWriter, r *http.Request, path, rest string, l
 		return
 	}
 	if !own {
+		routed(w, "/proxy/{}")
 		a.cfg.Proxy(w, r, port, path)
 		return
 	}

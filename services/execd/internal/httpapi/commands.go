@@ -2,12 +2,14 @@ package httpapi
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
 
 	"opensandbox/libs/fault"
 	"opensandbox/services/execd/internal/command"
+	"opensandbox/services/execd/internal/redact"
 	"opensandbox/services/execd/internal/sse"
 )
 
@@ -38,6 +40,9 @@ func (a *API) runCommand(w http.ResponseWriter, r *http.Request, _ []string) err
 	}
 	// The body must be consumed before the answer starts: net/http watches for a departing client only after that.
 	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	if a.cfg.Log.Enabled(r.Context(), slog.LevelInfo) {
+		a.cfg.Log.Info("command", "text", redact.Text(req.Text()), "background", req.Background, "id", w.Header().Get(requestIDHeader))
+	}
 	sink := &streamSink{w: w}
 	var res command.Result
 	var err error
@@ -52,6 +57,9 @@ func (a *API) runCommand(w http.ResponseWriter, r *http.Request, _ []string) err
 	defer sink.stream.Close()
 	if err != nil {
 		return nil // The client went away: nobody is left to answer.
+	}
+	if a.cfg.Executed != nil {
+		a.cfg.Executed("run_command", res.StartErr == nil && res.Code == 0, res.Took)
 	}
 	switch {
 	case res.StartErr != nil:

@@ -94,3 +94,21 @@ func TestCount(t *testing.T) {
 		}
 	}
 }
+
+func TestSystem(t *testing.T) {
+	t.Parallel()
+	const dev = "Inter-|   Receive                            |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes packets\n" +
+		"    lo: 999 9 0 0 0 0 0 0 999 9 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 20 2 0 0 0 0 0 0\n  eth1:    5 1 0 0 0 0 0 0 6 2 0 0 0 0 0 0\n"
+	const tcp = "  sl  local_address rem_address   st tx_queue\n   0: 0100007F:1F90 00000000:0000 0A 00000000\n   1: 0100007F:1F90 0100007F:1F91 01 00000000\n"
+	s := New(tree(t, map[string]string{"1/stat": "", "20/stat": "", "self/stat": "", "net/dev": dev, "net/tcp": tcp, "net/tcp6": tcp, "net/udp": tcp}), "/nonexistent")
+	got, err := s.System()
+	if want := (System{Processes: 2, Received: 105, Sent: 26, TCP: 2, UDP: 2}); got != want || err != nil {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	if _, err := New(t.TempDir(), "").System(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without files: got %v", err)
+	}
+	if real, err := New("/proc", "").System(); err != nil || real.Processes < 1 {
+		t.Errorf("of this machine: %+v, %v", real, err)
+	}
+}
