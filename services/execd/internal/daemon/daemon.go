@@ -32,6 +32,7 @@ import (
 	"opensandbox/services/execd/internal/proxy"
 	"opensandbox/services/execd/internal/reap"
 	"opensandbox/services/execd/internal/session"
+	"opensandbox/services/execd/internal/terminal"
 )
 
 const (
@@ -211,12 +212,13 @@ func endsBy(work *pid1.Workload, t time.Time) bool {
 
 // app is everything that must be closed in order.
 type app struct {
-	commands *command.Manager
-	workers  *identity.Workers
-	proxy    *proxy.Proxy
-	server   *http.Server
-	failed   chan error // Receives the end of the listener.
-	serving  sync.WaitGroup
+	commands  *command.Manager
+	terminals *terminal.Manager
+	workers   *identity.Workers
+	proxy     *proxy.Proxy
+	server    *http.Server
+	failed    chan error // Receives the end of the listener.
+	serving   sync.WaitGroup
 
 	hooks      *hooks.Runner
 	ctx        context.Context // Ends what runs in the background: periodic hooks and the push of metrics.
@@ -232,10 +234,11 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
 	})
 	a.workers = identity.New(reaper, env)
+	a.terminals = terminal.New(terminal.Config{Starter: reaper, Commands: a.commands, Proc: "/proc", Log: log})
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
 	cfg := httpapi.Config{
-		Commands: a.commands, Sessions: session.New(a.commands, log), Files: files.New(env, dirs), Identities: a.workers, Metrics: metrics.New("/proc", "/sys/fs/cgroup"),
-		Proxy: a.proxy.Serve, Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
+		Commands: a.commands, Sessions: session.New(a.commands, log), Terminals: a.terminals, Files: files.New(env, dirs), Identities: a.workers,
+		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve, Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
 	}
 	a.measure(&cfg, env, log)
 	a.server = &http.Server{
@@ -316,6 +319,7 @@ func (a *app) close() {
 	a.background.Wait()
 	_ = a.server.Close()
 	a.serving.Wait()
+	a.terminals.Close()
 	a.commands.Close()
 	a.workers.Close()
 	a.proxy.Close()

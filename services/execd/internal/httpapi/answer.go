@@ -41,6 +41,7 @@ var statuses = map[fault.Kind]int{
 	fault.Unauthenticated:  http.StatusUnauthorized,
 	fault.Forbidden:        http.StatusForbidden,
 	fault.NotFound:         http.StatusNotFound,
+	fault.Conflict:         http.StatusConflict,
 	fault.MethodNotAllowed: http.StatusMethodNotAllowed,
 	fault.TooLarge:         http.StatusRequestEntityTooLarge,
 	fault.Unsupported:      http.StatusNotImplemented,

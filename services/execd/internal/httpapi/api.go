@@ -20,6 +20,7 @@ import (
 	"opensandbox/services/execd/internal/identity"
 	"opensandbox/services/execd/internal/metrics"
 	"opensandbox/services/execd/internal/session"
+	"opensandbox/services/execd/internal/terminal"
 )
 
 // TokenHeader carries the access token.
@@ -32,9 +33,10 @@ const maxLoops = 4
 
 // Config is what the API serves from.
 type Config struct {
-	Commands *command.Manager
-	Sessions *session.Manager
-	Files    *files.Service
+	Commands  *command.Manager
+	Sessions  *session.Manager
+	Terminals *terminal.Manager
+	Files     *files.Service
 	// Identities serves the file routes under another user and group.
 	Identities *identity.Workers
 	Metrics    *metrics.Sampler
@@ -66,6 +68,7 @@ func New(cfg Config) *API {
 	a.registerCore()
 	a.registerFiles()
 	a.registerSessions()
+	a.registerTerminals()
 	a.registerMissing()
 	return a
 }

@@ -27,7 +27,7 @@ func TestRouting(t *testing.T) {
 			t.Errorf("%s %s: Allow %q, want %q", tt.method, tt.path, got, tt.allow)
 		}
 	}
-	for _, path := range []string{"/code", "/code/contexts/1", "/pty/1/ws"} {
+	for _, path := range []string{"/code", "/code/contexts/1"} {
 		s.do("POST", path, "{}").wantError(t, 501, codeNotSupported)
 	}
 	s.do("POST", "/v1/isolated/session", "{}").wantError(t, 503, codeNotSupported)

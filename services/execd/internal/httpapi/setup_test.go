@@ -24,6 +24,7 @@ import (
 	"opensandbox/services/execd/internal/proxy"
 	"opensandbox/services/execd/internal/reap"
 	"opensandbox/services/execd/internal/session"
+	"opensandbox/services/execd/internal/terminal"
 )
 
 // reaper is the only one of the test process: it collects every child.
@@ -76,6 +77,7 @@ func start(t *testing.T, s setup) *sandbox {
 	out := []string{"/proc/no/such/directory", filepath.Join(dir, "out")}
 	cmds := command.New(command.Config{Starter: reaper, Env: env, EnvFile: sb.envFile, OutputDirs: out, Log: log})
 	workers := identity.New(reaper, env)
+	terminals := terminal.New(terminal.Config{Starter: reaper, Commands: cmds, Proc: "/proc", Log: log})
 	px := proxy.New(BackendFailed, log)
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +85,7 @@ func start(t *testing.T, s setup) *sandbox {
 	}
 	port := ln.Addr().(*net.TCPAddr).Port
 	srv := httptest.NewUnstartedServer(New(Config{
-		Commands: cmds, Sessions: session.New(cmds, log), Files: files.New(env, out), Identities: workers,
+		Commands: cmds, Sessions: session.New(cmds, log), Terminals: terminals, Files: files.New(env, out), Identities: workers,
 		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: px.Serve,
 		Port: port, Token: s.token, OpenProxy: s.openProxy, Log: log,
 	}))
@@ -94,6 +96,7 @@ func start(t *testing.T, s setup) *sandbox {
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		srv.Close()
+		terminals.Close()
 		cmds.Close()
 		workers.Close()
 		px.Close()
