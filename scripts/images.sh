@@ -4,10 +4,11 @@
 # usage: images.sh NAME…
 #   busybox         opensandbox/busybox:dev: Debian's busybox-static with a link for each applet
 #   debian-python   opensandbox/debian-python:dev: Debian 12 with bash, coreutils, python3 and procps (needs root)
+#   debian-jupyter  opensandbox/debian-jupyter:dev: debian-python with a Jupyter server as the entry point, kernels for Python and bash
 #   scratch-static  opensandbox/scratch-static:dev: one static program as the entry point, no shell, no files
 #   host-shell      opensandbox/host-shell:dev: shell and tools of this very machine, for the quick start without any registry
 #
-# debian-python is kept as a tar file in the cache, so that another engine only has to import it.
+# debian-python, and what debian-jupyter adds to it, are kept as tar files in the cache, so that another engine only has to import them.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -15,6 +16,7 @@ set -euo pipefail
 # Raise it when the recipe of debian-python changes: making it takes minutes, so it does not follow every edit of this file.
 DEBIAN_VERSION=bookworm-1
 LABEL=org.opensandbox.test-image
+IMAGES=$ROOT/scripts/images
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox-images.XXXXXX")
 trap 'rm -rf "$WORK"' EXIT
 
@@ -82,6 +84,43 @@ make_debian_python() {
 	progress "Importing $image" import_image "$tar" "$image" "$version"
 }
 
+# kernel DIR LANGUAGE ARGUMENT… describes a kernel to Jupyter, named by its language as in the code interpreter image of OpenSandbox.
+kernel() {
+	local dir=$1/usr/local/share/jupyter/kernels/$2 language=$2 argv
+	shift 2
+	mkdir -p "$dir"
+	argv=$(printf '"%s",' "$@")
+	printf '{"argv":[%s"{connection_file}"],"display_name":"%s","language":"%s"}\n' "$argv" "$language" "$language" >"$dir/kernel.json"
+}
+
+# jupyter_files DIR collects what debian-jupyter adds: wheels for the Python of the image, kernels, and the entry point.
+jupyter_files() {
+	local arch
+	arch=$(uname -m)
+	python3 -m pip install --quiet --no-input --no-deps --no-compile --only-binary=:all: --python-version 3.11 --implementation cp \
+		--abi cp311 --abi abi3 --abi none --platform "manylinux_2_28_$arch" --platform "manylinux2014_$arch" --platform any \
+		--target "$1/usr/local/lib/python3.11/dist-packages" --requirement "$IMAGES/jupyter.txt"
+	kernel "$1" python python3 -m ipykernel_launcher -f
+	kernel "$1" bash python3 -m bash_kernel -f
+	install -D -m 755 "$IMAGES/code-interpreter.sh" "$1/opt/code-interpreter/code-interpreter.sh"
+	pack "$1" "$2"
+}
+
+make_debian_jupyter() {
+	local image=opensandbox/debian-jupyter:dev version tar
+	make_debian_python
+	version=$DEBIAN_VERSION-$(digest "$IMAGES"/*)
+	present "$image" "$version" && return
+	tar=$CACHE/images/jupyter-$version-$(dpkg --print-architecture).tar
+	mkdir -p "$CACHE/images" "$WORK/jupyter" "$WORK/context"
+	if [ ! -f "$tar" ]; then
+		progress "Collecting Jupyter for $image" jupyter_files "$WORK/jupyter" "$tar.part"
+		mv "$tar.part" "$tar"
+	fi
+	ln "$tar" "$WORK/context/jupyter.tar" 2>/dev/null || cp "$tar" "$WORK/context/jupyter.tar"
+	progress "Building $image" docker build --quiet --label "$LABEL=$version" -t "$image" -f "$IMAGES/jupyter.Dockerfile" "$WORK/context"
+}
+
 make_scratch_static() {
 	local image=opensandbox/scratch-static:dev version root=$WORK/static
 	version=$(digest "$0" "$ROOT/tests/cmd/static-app/main.go")
@@ -123,6 +162,7 @@ for name in "$@"; do
 	case "$name" in
 	busybox) make_busybox ;;
 	debian-python) make_debian_python ;;
+	debian-jupyter) make_debian_jupyter ;;
 	scratch-static) make_scratch_static ;;
 	host-shell) make_host_shell ;;
 	*) die "unknown image $name" ;;

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$ROOT"
 
 scripts/docker-engine.sh --for-tests
-scripts/images.sh busybox debian-python scratch-static
+scripts/images.sh busybox debian-python debian-jupyter scratch-static
 clients=$(scripts/clients.sh)
 eval "$clients"
 second=$(scripts/second-engine.sh start)

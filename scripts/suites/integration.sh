@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$ROOT"
 
 scripts/docker-engine.sh --for-tests
-scripts/images.sh busybox debian-python scratch-static
+scripts/images.sh busybox debian-python debian-jupyter scratch-static
 packages=$(scripts/go-packages.sh integration)
 # shellcheck disable=SC2086 # folder names have no spaces
 go_test -tags integration -p 1 -count=1 $packages
