@@ -13,7 +13,7 @@ func TestDependencies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := []string{"opensandbox/services/execd/", "opensandbox/libs/fault", "golang.org/x/sys/unix"}
+	allowed := []string{"opensandbox/services/execd/", "opensandbox/libs/fault", "golang.org/x/sys/unix", "github.com/coder/websocket"}
 next:
 	for dep := range strings.FieldsSeq(string(out)) {
 		first, _, _ := strings.Cut(dep, "/")

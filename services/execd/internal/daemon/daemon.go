@@ -21,12 +21,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"opensandbox/services/execd/internal/code"
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/files"
 	"opensandbox/services/execd/internal/hooks"
 	"opensandbox/services/execd/internal/httpapi"
 	"opensandbox/services/execd/internal/identity"
+	"opensandbox/services/execd/internal/jupyter"
 	"opensandbox/services/execd/internal/metrics"
 	"opensandbox/services/execd/internal/pid1"
 	"opensandbox/services/execd/internal/proxy"
@@ -47,6 +49,9 @@ const (
 
 	exitUsage = 2
 )
+
+// noJupyter is what OpenSandbox 1.1.1 says.
+const noJupyter = "language runtime server not configured, please check your image runtime"
 
 // Run is the whole program. It returns the exit status.
 func Run(args, env []string, stdout, stderr io.Writer) int {
@@ -123,6 +128,7 @@ func serve(o options, env []string, stderr io.Writer) (int, error) {
 	if err := environ.EnsureFile(o.envFile); err != nil {
 		log.Warn("clients cannot set variables for later commands", "error", err)
 	}
+	token, _ := environ.In(env)(jupyterTokenVariable)
 	env = environ.Merge(environ.Visible(env), map[string]string{"EXECD_ENVS": o.envFile})
 
 	// Held signals wait in the channel until the entry point exists. SIGPIPE is taken so that a closed stderr cannot kill execd;
@@ -144,7 +150,7 @@ func serve(o options, env []string, stderr io.Writer) (int, error) {
 		}
 	}
 	a.repeat(set.Periodic)
-	work, err := startWorkload(o, reaper, env)
+	work, err := startWorkload(o, reaper, forEntryPoint(env, token))
 	if err != nil {
 		if se, ok := errors.AsType[*pid1.StartError](err); ok {
 			return se.Code, err
@@ -164,6 +170,14 @@ func serve(o options, env []string, stderr io.Writer) (int, error) {
 		}
 	}
 	return a.wait(work, signals)
+}
+
+// forEntryPoint returns the environment of the entry point. It is what starts the Jupyter server, whose token commands do not get.
+func forEntryPoint(env []string, jupyterToken string) []string {
+	if jupyterToken == "" {
+		return env
+	}
+	return environ.Merge(env, map[string]string{jupyterTokenVariable: jupyterToken})
 }
 
 func startWorkload(o options, reaper *reap.Reaper, env []string) (*pid1.Workload, error) {
@@ -214,6 +228,8 @@ func endsBy(work *pid1.Workload, t time.Time) bool {
 type app struct {
 	commands  *command.Manager
 	terminals *terminal.Manager
+	code      *code.Service
+	jupyter   *jupyter.Client // nil when the image has none.
 	workers   *identity.Workers
 	proxy     *proxy.Proxy
 	server    *http.Server
@@ -236,9 +252,13 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 	a.workers = identity.New(reaper, env)
 	a.terminals = terminal.New(terminal.Config{Starter: reaper, Commands: a.commands, Proc: "/proc", Log: log})
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
+	a.code, a.jupyter = codeContexts(o, env, log)
 	cfg := httpapi.Config{
-		Commands: a.commands, Sessions: session.New(a.commands, log), Terminals: a.terminals, Files: files.New(env, dirs), Identities: a.workers,
+		Commands: a.commands, Sessions: session.New(a.commands, log), Terminals: a.terminals, Code: a.code, Files: files.New(env, dirs), Identities: a.workers,
 		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve, Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
+	}
+	if a.jupyter != nil {
+		cfg.KernelPort = a.jupyter.LocalPort()
 	}
 	a.measure(&cfg, env, log)
 	a.server = &http.Server{
@@ -255,6 +275,22 @@ func temporary(env []string) string {
 		return tmp
 	}
 	return "/tmp"
+}
+
+// codeContexts returns what runs code. An image without Jupyter is an ordinary one: only those who ask for code hear of it.
+func codeContexts(o options, env []string, log *slog.Logger) (*code.Service, *jupyter.Client) {
+	cfg := code.Config{Env: env, Missing: noJupyter}
+	if o.jupyterURL == "" || o.jupyterToken == "" {
+		return code.New(cfg), nil
+	}
+	client, err := jupyter.New(jupyter.Config{URL: o.jupyterURL, Token: o.jupyterToken})
+	if err != nil {
+		log.Warn("no code can be run", "error", err)
+		cfg.Missing += " (" + jupyterHostVariable + ": " + err.Error() + ")"
+		return code.New(cfg), nil
+	}
+	cfg.Kernels = client
+	return code.New(cfg), client
 }
 
 // outputDirs lists where command output may go: $TMPDIR or /tmp, else the runtime directory.
@@ -322,6 +358,10 @@ func (a *app) close() {
 	a.terminals.Close()
 	a.commands.Close()
 	a.workers.Close()
+	a.code.Close()
+	if a.jupyter != nil {
+		a.jupyter.Close()
+	}
 	a.proxy.Close()
 }
 

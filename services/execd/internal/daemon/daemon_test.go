@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"opensandbox/libs/secrettest"
+	"opensandbox/services/execd/internal/environ"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,6 +36,41 @@ func TestParse(t *testing.T) {
 	for _, args := range [][]string{{"--init"}, {"x"}, {"--port", "0"}, {"--port", "70000"}, {"--log-level", "loud"}, {"--on-disconnect", "perhaps"}, {"--nope"}} {
 		if _, err := parse(args, nil, io.Discard); err == nil {
 			t.Errorf("%q was accepted", args)
+		}
+	}
+}
+
+// TestJupyterSettings has the variables of the image: the entry point gets the token, which commands must not.
+func TestJupyterSettings(t *testing.T) {
+	t.Parallel()
+	token, flag := secrettest.New("the token of Jupyter"), secrettest.New("a token of Jupyter on the command line")
+	env := []string{"JUPYTER_HOST=http://127.0.0.1:44771", "JUPYTER_TOKEN=" + token}
+	var out bytes.Buffer
+	o, err := parse(nil, env, &out)
+	if err != nil || o.jupyterURL != "http://127.0.0.1:44771" || o.jupyterToken != token {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if o, err = parse([]string{"--jupyter-host", "https://x", "--jupyter-token", flag}, env, &out); err != nil || o.jupyterURL != "https://x" || o.jupyterToken != flag {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if _, err := parse([]string{"--help"}, env, &out); err == nil {
+		t.Error("--help is no error")
+	}
+	secrettest.Absent(t, "the help", out.String())
+	commands := environ.Visible(env)
+	if got := strings.Join(forEntryPoint(commands, token), " "); strings.Contains(strings.Join(commands, " "), token) || !strings.Contains(got, "JUPYTER_TOKEN="+token) {
+		t.Errorf("commands get %v, the entry point %v", commands, got)
+	}
+	if got := forEntryPoint(commands, ""); len(got) != len(commands) {
+		t.Errorf("without a token the entry point gets %v", got)
+	}
+	for _, bad := range []string{"", "localhost:44771"} {
+		o.jupyterURL = bad
+		s, c := codeContexts(o, nil, slog.New(slog.DiscardHandler))
+		s.Close()
+		if c != nil {
+			c.Close()
+			t.Errorf("%q was taken for an address", bad)
 		}
 	}
 }

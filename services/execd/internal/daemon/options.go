@@ -21,6 +21,12 @@ const DefaultPort = 44772
 // RuntimeDir is a small writable file system that every sandbox has, whatever its image and user.
 const RuntimeDir = "/run/opensandbox"
 
+// Where the Jupyter server is, as in OpenSandbox 1.1.1.
+const (
+	jupyterHostVariable  = "JUPYTER_HOST"
+	jupyterTokenVariable = "JUPYTER_TOKEN"
+)
+
 // options are the settings of one run.
 type options struct {
 	port       int
@@ -36,6 +42,9 @@ type options struct {
 	envFile    string
 	lifecycle  string // The hooks, as JSON.
 	keep       bool   // Foreground commands go on when their client goes away.
+	// jupyterURL and jupyterToken say where code runs. Both are needed.
+	jupyterURL   string
+	jupyterToken string
 }
 
 // parse reads flags; environment variables set defaults.
@@ -48,6 +57,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	}
 	o.lifecycle, _ = lookup(hooks.Variable)
 	onDisconnect, _ := lookup("EXECD_ON_DISCONNECT")
+	o.jupyterURL, _ = lookup(jupyterHostVariable)
 	level := "warn"
 	fs := flag.NewFlagSet("opensandbox-execd", flag.ContinueOnError)
 	fs.SetOutput(out)
@@ -55,6 +65,8 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	fs.StringVar(&level, "log-level", level, "debug, info, warn or error, or 0 to 7 as in OpenSandbox 1.1.1")
 	fs.StringVar(&o.token, "access-token", o.token, "guards all routes but /ping; also EXECD_ACCESS_TOKEN")
 	fs.StringVar(&onDisconnect, "on-disconnect", onDisconnect, "end or keep foreground commands whose client goes away; also EXECD_ON_DISCONNECT")
+	fs.StringVar(&o.jupyterURL, "jupyter-host", o.jupyterURL, "http:// or https:// URL of the Jupyter server that runs code; also "+jupyterHostVariable)
+	fs.StringVar(&o.jupyterToken, "jupyter-token", "", "its token; also "+jupyterTokenVariable)
 	fs.BoolVar(&o.tokenStdin, "token-stdin", false, "read one line of JSON, {\"token\":…,\"open_proxy\":…}, from stdin before anything else")
 	fs.BoolVar(&o.init, "init", false, "be the sandbox's init process for the command after --")
 	fs.BoolVar(&o.health, "health", false, "ask the execd on --port for /ping and exit 0 if it answers")
@@ -64,6 +76,9 @@ func parse(args, env []string, out io.Writer) (options, error) {
 		return o, err
 	}
 	o.argv = fs.Args()
+	if o.jupyterToken == "" { // Not the flag's default value, which --help would print.
+		o.jupyterToken, _ = lookup(jupyterTokenVariable)
+	}
 	var errs []error
 	if o.port < 1 || o.port > 65535 {
 		errs = append(errs, fmt.Errorf("--port: %d is not a port", o.port))

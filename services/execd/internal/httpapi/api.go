@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"opensandbox/libs/fault"
+	"opensandbox/services/execd/internal/code"
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/files"
 	"opensandbox/services/execd/internal/identity"
@@ -36,6 +37,7 @@ type Config struct {
 	Commands  *command.Manager
 	Sessions  *session.Manager
 	Terminals *terminal.Manager
+	Code      *code.Service
 	Files     *files.Service
 	// Identities serves the file routes under another user and group.
 	Identities *identity.Workers
@@ -48,6 +50,8 @@ type Config struct {
 	Token string
 	// OpenProxy lets /proxy/{other port} pass without the token.
 	OpenProxy bool
+	// KernelPort is that of the server which runs code: it needs the token whatever OpenProxy says, since who reaches it runs code. 0 means none.
+	KernelPort int
 	// Observer hears of every answer; nil means nobody does.
 	Observer Observer
 	// Executed hears of every foreground execution that has ended, and every background one that was started; nil means nobody does.
@@ -79,9 +83,16 @@ func (a *API) registerCore() {
 		t.on(method, "/ping", func(w http.ResponseWriter, _ *http.Request, _ []string) error { return empty(w) })
 	}
 	t.on("POST", "/command", a.runCommand)
-	t.on("DELETE", "/command", a.interruptCommand)
+	t.on("DELETE", "/command", a.interrupt)
 	t.on("GET", "/command/status/{}", a.commandStatus)
 	t.on("GET", "/command/{}/logs", a.commandLogs)
+	t.on("POST", "/code", a.runCode)
+	t.on("DELETE", "/code", a.interrupt)
+	t.on("POST", "/code/context", a.createContext)
+	t.on("GET", "/code/contexts", a.listContexts)
+	t.on("DELETE", "/code/contexts", a.deleteContexts)
+	t.on("GET", "/code/contexts/{}", a.getContext)
+	t.on("DELETE", "/code/contexts/{}", a.deleteContext)
 	t.on("GET", "/metrics", a.metricsOnce)
 	t.on("GET", "/metrics/watch", a.metricsWatch)
 	t.on("GET", "/v1/isolated/capabilities", isolationCapabilities)
@@ -133,7 +144,8 @@ func (a *API) proxy(w http.ResponseWriter, r *http.Request, path, rest string, l
 	text, _, _ := strings.Cut(rest, "/")
 	port, err := strconv.Atoi(text)
 	own := err == nil && port == a.cfg.Port
-	if !own && !a.cfg.OpenProxy && !a.authorized(r) {
+	open := a.cfg.OpenProxy && (err != nil || port != a.cfg.KernelPort)
+	if !own && !open && !a.authorized(r) {
 		fail(w, unauthorized())
 		return
 	}

@@ -27,9 +27,6 @@ func TestRouting(t *testing.T) {
 			t.Errorf("%s %s: Allow %q, want %q", tt.method, tt.path, got, tt.allow)
 		}
 	}
-	for _, path := range []string{"/code", "/code/contexts/1"} {
-		s.do("POST", path, "{}").wantError(t, 501, codeNotSupported)
-	}
 	s.do("POST", "/v1/isolated/session", "{}").wantError(t, 503, codeNotSupported)
 	if a := s.do("GET", "/v1/isolated/sessions", nil); a.body != `{"sessions":[]}` {
 		t.Errorf("sessions: %q", a.body)

@@ -38,8 +38,17 @@ func (a *API) runCommand(w http.ResponseWriter, r *http.Request, _ []string) err
 	if err := decode(w, r, &req); err != nil {
 		return err
 	}
-	// The body must be consumed before the answer starts: net/http watches for a departing client only after that.
+	return a.streamCommand(w, r, &req)
+}
+
+// consume reads the rest of a body. That must be done before the answer starts: net/http watches for a departing client only after that.
+func consume(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+}
+
+// streamCommand runs a command and answers with its events.
+func (a *API) streamCommand(w http.ResponseWriter, r *http.Request, req *command.Request) error {
+	consume(w, r)
 	if a.cfg.Log.Enabled(r.Context(), slog.LevelInfo) {
 		a.cfg.Log.Info("command", "text", redact.Text(req.Text()), "background", req.Background, "id", w.Header().Get(requestIDHeader))
 	}
@@ -47,9 +56,9 @@ func (a *API) runCommand(w http.ResponseWriter, r *http.Request, _ []string) err
 	var res command.Result
 	var err error
 	if req.Background {
-		res, err = a.cfg.Commands.Background(&req, sink)
+		res, err = a.cfg.Commands.Background(req, sink)
 	} else {
-		res, err = a.cfg.Commands.Foreground(r.Context(), &req, sink)
+		res, err = a.cfg.Commands.Foreground(r.Context(), req, sink)
 	}
 	if sink.stream == nil {
 		return err

@@ -10,13 +10,6 @@ const noIsolation = "isolated sessions are not available in this execd: namespac
 
 // registerMissing answers the parts of the API that are not offered, so that clients can say what is missing.
 func (a *API) registerMissing() {
-	missing := map[string]string{
-		"/code": "code execution",
-	}
-	for _, prefix := range []string{"/code"} {
-		err := fault.Newf(fault.Unsupported, "%s (%s) are not offered by this execd", missing[prefix], prefix).WithCode(codeNotSupported)
-		a.routes.on("*", prefix+"/{...}", func(http.ResponseWriter, *http.Request, []string) error { return err })
-	}
 	a.routes.on("*", "/v1/isolated/{...}", func(http.ResponseWriter, *http.Request, []string) error {
 		return fault.New(fault.Unavailable, noIsolation).WithCode(codeNotSupported)
 	})

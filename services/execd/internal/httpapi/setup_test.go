@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"opensandbox/libs/secrettest"
+	"opensandbox/services/execd/internal/code"
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/files"
@@ -63,6 +64,9 @@ type sandbox struct {
 type setup struct {
 	token     string
 	openProxy bool
+	// kernels run code; without them the sandbox has none.
+	kernels    code.Kernels
+	kernelPort int
 }
 
 func start(t *testing.T, s setup) *sandbox {
@@ -78,6 +82,7 @@ func start(t *testing.T, s setup) *sandbox {
 	cmds := command.New(command.Config{Starter: reaper, Env: env, EnvFile: sb.envFile, OutputDirs: out, Log: log})
 	workers := identity.New(reaper, env)
 	terminals := terminal.New(terminal.Config{Starter: reaper, Commands: cmds, Proc: "/proc", Log: log})
+	snippets := code.New(code.Config{Kernels: s.kernels, Missing: "no kernels here", Env: env})
 	px := proxy.New(BackendFailed, log)
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -85,9 +90,9 @@ func start(t *testing.T, s setup) *sandbox {
 	}
 	port := ln.Addr().(*net.TCPAddr).Port
 	srv := httptest.NewUnstartedServer(New(Config{
-		Commands: cmds, Sessions: session.New(cmds, log), Terminals: terminals, Files: files.New(env, out), Identities: workers,
+		Commands: cmds, Sessions: session.New(cmds, log), Terminals: terminals, Code: snippets, Files: files.New(env, out), Identities: workers,
 		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: px.Serve,
-		Port: port, Token: s.token, OpenProxy: s.openProxy, Log: log,
+		Port: port, Token: s.token, OpenProxy: s.openProxy, KernelPort: s.kernelPort, Log: log,
 	}))
 	srv.Listener.Close()
 	srv.Listener = ln
@@ -99,6 +104,7 @@ func start(t *testing.T, s setup) *sandbox {
 		terminals.Close()
 		cmds.Close()
 		workers.Close()
+		snippets.Close()
 		px.Close()
 	})
 	return sb

@@ -115,16 +115,7 @@ func (s *Stream) Complete(took time.Duration) error {
 
 // Fail writes the final event of a failure.
 func (s *Stream) Fail(name, value, trace string) error {
-	return s.finish(func() {
-		s.begin("error")
-		s.buf = append(s.buf, `,"error":{"ename":`...)
-		s.buf = appendString(s.buf, []byte(name))
-		s.field("evalue", []byte(value))
-		s.buf = append(s.buf, `,"traceback":[`...)
-		s.buf = appendString(s.buf, []byte(trace))
-		s.buf = append(s.buf, "]}"...)
-		s.end()
-	})
+	return s.finish(func() { s.problem(name, value, []string{trace}) })
 }
 
 // finish writes the one final event; a second one is refused, so that no reader sees both a success and a failure.
