@@ -190,7 +190,7 @@ func TestRow07EveryErrorHasTheEnvelope(t *testing.T) {
 		{"GET", "/files/info?path=/", nil, nil, 401},
 		{"POST", "/session/none/run", m{"command": "true"}, header, 500},
 		{"DELETE", "/session/none", nil, header, 404},
-		{"POST", "/code", m{}, header, 501},
+		{"POST", "/code", m{}, header, 400},
 		{"GET", "/v1/filesystem/0/0/files/info?path=/", nil, header, 501},
 		{"POST", "/v1/isolated/session", m{}, header, 503},
 	} {
