@@ -3,16 +3,20 @@
 # two real Docker engines.
 #
 # usage: kill-matrix.sh kills   every step of the single binary and of the split services with SIGKILL, and one operation with SIGSTOP
-#        kill-matrix.sh all     SIGSTOP at every step, too
+#        kill-matrix.sh stops   every step with SIGSTOP, and of agents also until their node has been given up
+#        kill-matrix.sh all     both
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
+KILLS='TestEveryStepIsInTheKillMatrix|TestKillMatrix|TestSplitKillMatrix'
+STOPS='TestStopMatrix|TestSplitStopMatrix|TestSplitLossMatrix'
 case ${1:-} in
-kills) stops='TestStopMatrix/^renew$' minutes=15 ;;
-all) stops='TestStopMatrix|TestSplitStopMatrix' minutes=90 ;;
-*) die "usage: kill-matrix.sh kills|all" ;;
+kills) kills=$KILLS stops='TestStopMatrix/^renew$' ;;
+stops) kills='' stops=$STOPS ;;
+all) kills=$KILLS stops=$STOPS ;;
+*) die "usage: kill-matrix.sh kills|stops|all" ;;
 esac
 
 scripts/docker-engine.sh --for-tests
@@ -23,6 +27,6 @@ trap 'scripts/second-engine.sh stop' EXIT
 make --no-print-directory build-sabotaged
 export OPENSANDBOX_TEST_SERVER_BIN=$ROOT/bin/sabotaged/opensandbox-server
 # Most of it is waiting, so that more run side by side than there are processors.
-run() { go_test -C tests -tags e2e,sabotage -count=1 -timeout "${minutes}m" "$@"; }
-run -parallel 4 ./acceptance -run 'TestEveryStepIsInTheKillMatrix|TestKillMatrix|TestSplitKillMatrix'
-run -parallel 8 ./acceptance -run "$stops"
+run() { go_test -C tests -tags e2e,sabotage -count=1 -timeout 45m -parallel "$1" ./acceptance -run "$2"; }
+[ -z "$kills" ] || run 4 "$kills"
+run 12 "$stops"

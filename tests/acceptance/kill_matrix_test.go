@@ -124,6 +124,7 @@ func (x *matrix) subject(op operation) *subject {
 // killAt carries an operation out while a process ends at a point, starts that again, and looks at what has become of everything.
 func (x *matrix) killAt(op operation, p point) {
 	x.t.Helper()
+	x.t.Logf("%v", p)
 	sub, over := x.subject(op), make(chan struct{})
 	order := func() { x.order(p.kind, sabotage.Order{Step: p.step, Moment: p.moment, Deed: sabotage.Kill}) }
 	if op.process != nil {

@@ -143,7 +143,13 @@ func (x *matrix) creates(s *subject, volume m) (answer, error) {
 // created checks what has become of that.
 func (x *matrix) created(s *subject, volume m) {
 	x.t.Helper()
-	again, err := x.creates(s, volume)
+	var again answer
+	var err error
+	// 503 says that it may be repeated: a process that has stood still finds that its own lease is over, and that there is no node.
+	x.eventually("the create can be repeated", func() bool {
+		again, err = x.creates(s, volume)
+		return err != nil || again.status != http.StatusServiceUnavailable
+	})
 	if err != nil || again.status != http.StatusAccepted {
 		x.t.Errorf("the repeated create: %v, %v", again, err)
 		return
