@@ -191,7 +191,7 @@ func TestRow07EveryErrorHasTheEnvelope(t *testing.T) {
 		{"POST", "/session/none/run", m{"command": "true"}, header, 500},
 		{"DELETE", "/session/none", nil, header, 404},
 		{"POST", "/code", m{}, header, 400},
-		{"GET", "/v1/filesystem/0/0/files/info?path=/", nil, header, 501},
+		{"GET", "/v1/filesystem/root/0/files/info?path=/", nil, header, 400},
 		{"POST", "/v1/isolated/session", m{}, header, 503},
 	} {
 		a, err := request(c.method, url+c.path, c.body, c.header...)
