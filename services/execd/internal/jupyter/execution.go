@@ -47,7 +47,8 @@ var _ code.Execution = (*execution)(nil)
 // Connect implements code.Kernel. Jupyter accepts the connection once the kernel answers.
 func (k *kernel) Connect(ctx context.Context) (code.Execution, error) {
 	c := k.client
-	conn, res, err := websocket.Dial(ctx, c.address("api", "kernels", k.id, "channels"), &websocket.DialOptions{HTTPClient: c.http, HTTPHeader: c.header()})
+	options := &websocket.DialOptions{HTTPClient: c.http, HTTPHeader: c.header()}
+	conn, res, err := websocket.Dial(ctx, c.address("api", "kernels", k.id, "channels"), options)
 	switch {
 	case err == nil:
 		conn.SetReadLimit(c.cfg.MaxMessage)

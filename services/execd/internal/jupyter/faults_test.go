@@ -251,7 +251,8 @@ func TestNoJupyter(t *testing.T) {
 	t.Parallel()
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
 	defer page.Close()
-	if _, err := client(t, jupyter.Config{URL: page.URL, Token: "t"}).Start(bounded(t), "python", ""); err == nil || !strings.Contains(err.Error(), "does not answer as one") {
+	_, err := client(t, jupyter.Config{URL: page.URL, Token: "t"}).Start(bounded(t), "python", "")
+	if err == nil || !strings.Contains(err.Error(), "does not answer as one") {
 		t.Errorf("a page: got %v", err)
 	}
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")

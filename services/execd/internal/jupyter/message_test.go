@@ -66,7 +66,8 @@ func FuzzExecuteRequest(f *testing.F) {
 			Code       string `json:"code"`
 			AllowStdin *bool  `json:"allow_stdin"`
 		}
-		if err != nil || json.Unmarshal(m.Content, &c) != nil || c.Code != snippet || m.ID != "id" || m.Type != "execute_request" || m.Channel != "shell" || c.AllowStdin == nil || *c.AllowStdin {
+		if err != nil || json.Unmarshal(m.Content, &c) != nil || c.Code != snippet ||
+			m.ID != "id" || m.Type != "execute_request" || m.Channel != "shell" || c.AllowStdin == nil || *c.AllowStdin {
 			t.Errorf("%q became %+v %+v, %v", snippet, m, c, err)
 		}
 	})
