@@ -26,7 +26,7 @@ type call struct {
 	Mark     string    `json:"mark,omitempty"`
 	State    string    `json:"state,omitempty"`
 	Reason   string    `json:"reason,omitempty"`
-	// prolonged says that the deadline shown may be one that nobody has asked for: the least that a store which went back leaves to a sandbox.
+	// prolonged says that the deadline shown may be one that nobody has asked for last: what a store which went back leaves to a sandbox.
 	prolonged bool
 }
 

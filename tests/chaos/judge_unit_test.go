@@ -58,6 +58,8 @@ func TestModel(t *testing.T) {
 		"deadline that nobody asked for":        {[]*call{shortened, due(65)}, nil, false},
 		"deadline that a recovery gives":        {[]*call{shortened, due(65)}, failover, true},
 		"deadline that a recovery cannot give":  {[]*call{shortened, due(90)}, failover, false},
+		"deadline that a recovery recalls":      {[]*call{shortened, due(300)}, failover, true},
+		"former deadline without a recovery":    {[]*call{shortened, due(300)}, nil, false},
 		"deadline that a recovery makes sooner": {[]*call{due(65)}, failover, false},
 	} {
 		t.Run(name, func(t *testing.T) {

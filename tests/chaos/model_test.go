@@ -167,7 +167,7 @@ func operations(calls []*call, faults []*fault) []porcupine.Operation {
 			if c.open() {
 				continue
 			}
-			c.prolonged = mayBeProlonged(c, faults)
+			c.prolonged = mayBeProlonged(c, calls, faults)
 		case "renew", "patch", "pause", "resume", "delete":
 		default:
 			continue
@@ -194,12 +194,18 @@ func operations(calls []*call, faults []*fault) []porcupine.Operation {
 	return ops
 }
 
-// mayBeProlonged reports whether a deadline can come from the recovery of a store that has gone back: each sandbox that a node then tells of has
-// sandbox.RecoveredLife left, from that moment on. It lasts sandbox.RecoverAtMost once the store can be written to.
-func mayBeProlonged(c *call, faults []*fault) bool {
+// mayBeProlonged reports whether a deadline can come from the recovery of a store that has gone back, which lasts sandbox.RecoverAtMost once the
+// store can be written to. Each sandbox that a node then tells of has sandbox.RecoveredLife left, from that moment on; and of the deadlines that the
+// store and the node know, the later one holds, although another may have been acknowledged in the seconds before that the node has not noted yet.
+func mayBeProlonged(c *call, calls []*call, faults []*fault) bool {
 	told := c.Deadline.Add(-sandbox.RecoveredLife)
-	return !told.After(c.Ended) && slices.ContainsFunc(faults, func(f *fault) bool {
-		return strings.HasPrefix(f.Kind, "redis") && told.After(f.Began) && told.Before(f.Ended.Add(sandbox.RecoverAtMost+healing))
+	former := slices.ContainsFunc(calls, func(o *call) bool {
+		return (o.What == "create" || o.What == "renew") && o.Began.Before(c.Began) && o.Deadline.Equal(c.Deadline)
+	})
+	return slices.ContainsFunc(faults, func(f *fault) bool {
+		over := f.Ended.Add(sandbox.RecoverAtMost + healing)
+		least := !told.After(c.Ended) && told.After(f.Began) && told.Before(over)
+		return strings.HasPrefix(f.Kind, "redis") && (least || former && c.Ended.After(f.Began))
 	})
 }
 
