@@ -105,7 +105,7 @@ func checkFailed(h *history, w *watch, faults []*fault, v *verdicts) {
 	for id, of := range h.byID() {
 		ids++
 		i := slices.IndexFunc(of, func(c *call) bool { return c.State == "Failed" })
-		if i >= 0 && !mayFail(of[0].Began, of[i], engines[id], faults) {
+		if i >= 0 && !mayFail(of[0].Began, of[i], engines[id], faults) && !condemned(of, of[i].Ended, faults) {
 			v.fail("failed", "sandbox %s: %s, %s", id, of[i].Reason, of[i].Said)
 		}
 	}
@@ -122,6 +122,18 @@ func checkFailed(h *history, w *watch, faults []*fault, v *verdicts) {
 	}
 	v.count("failed", ids, "sandboxes, none of which failed unless its container was touched by hand or its engine went away")
 	v.count("failed", creates, "creates, none of which was refused but with 503")
+}
+
+// condemned reports whether a sandbox was to end by a time, and whether the store can have lost that again after its container was removed: it is seen
+// without one until its end is written anew.
+func condemned(calls []*call, by time.Time, faults []*fault) bool {
+	due := earliest(calls, by)
+	if !deletedBefore(calls, by) && (due.IsZero() || due.After(by)) {
+		return false
+	}
+	return slices.ContainsFunc(faults, func(f *fault) bool {
+		return strings.HasPrefix(f.Kind, "redis") && f.Began.Before(by) && by.Before(f.Ended.Add(healing))
+	})
 }
 
 // mayFail reports whether a fault explains what c says of a sandbox that there may have been since a time. engines are those that it was seen

@@ -122,8 +122,32 @@ func TestExcuses(t *testing.T) {
 		"the store":                {failed, []string{"a"}, fault{Kind: "redis killed", Began: sec(30), Ended: sec(31)}, false},
 		"the store, which says so": {recovered, []string{"a"}, fault{Kind: "redis killed", Began: sec(30), Ended: sec(31)}, true},
 	} {
+		if condemned([]*call{said(0, "create", 202, 300, "0", ""), tc.call}, tc.call.Ended, []*fault{&tc.fault}) {
+			t.Errorf("%s: to end long before its deadline", name)
+		}
 		if got := mayFail(sec(20), tc.call, tc.engines, []*fault{&tc.fault}); got != tc.want {
 			t.Errorf("%s: excused: %t, want %t", name, got, tc.want)
+		}
+	}
+}
+
+func TestCondemned(t *testing.T) {
+	t.Parallel()
+	create, failed := said(0, "create", 202, 300, "0", ""), said(50, "get", 200, 40, "0", "Failed")
+	failover := &fault{Kind: "redis failed over", Began: sec(38), Ended: sec(48)}
+	for name, tc := range map[string]struct {
+		change *call
+		fault  *fault
+		want   bool
+	}{
+		"its deadline has passed":          {said(1, "renew", 200, 40, "", ""), failover, true},
+		"it has some time left":            {said(1, "renew", 200, 60, "", ""), failover, false},
+		"its delete was not answered":      {said(39, "delete", 503, 0, "", ""), failover, true},
+		"its deadline, and nothing else":   {said(1, "renew", 200, 40, "", ""), &fault{Kind: "kill", Target: "agent-0", Began: sec(38), Ended: sec(48)}, false},
+		"its deadline, and an old failure": {said(1, "renew", 200, 40, "", ""), &fault{Kind: "redis killed", Began: sec(-90), Ended: sec(-80)}, false},
+	} {
+		if got := condemned([]*call{create, tc.change, failed}, failed.Ended, []*fault{tc.fault}); got != tc.want {
+			t.Errorf("%s: %t, want %t", name, got, tc.want)
 		}
 	}
 }
