@@ -10,9 +10,6 @@ require (
 	opensandbox/libs v0.0.0
 )
 
-require (
-	github.com/coder/websocket v1.8.15
-	github.com/stretchr/testify v1.12.1 // indirect
-)
+require github.com/stretchr/testify v1.12.1 // indirect
 
 replace opensandbox/libs => ../../libs
