@@ -83,9 +83,7 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 	select {
 	case <-rec.finished:
 	case <-ctx.Done():
-		if !m.keeps(r) {
-			m.workers.Go(func() { m.end(m.ctx, rec) })
-		}
+		m.left(r, rec)
 		return Result{}, ctx.Err()
 	}
 	out.leaderEnded()
@@ -100,6 +98,18 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Result{Took: rec.ended.Sub(began), Code: rec.code, Problem: rec.problem}, nil
+}
+
+// left ends a command whose client went away, unless it is to be kept or has ended already: what it left behind then goes on.
+func (m *Manager) left(r *Request, rec *record) {
+	select {
+	case <-rec.finished:
+		return
+	default:
+	}
+	if !m.keeps(r) {
+		m.workers.Go(func() { m.end(m.ctx, rec) })
+	}
 }
 
 // keeps reports whether the command goes on when its client goes away.
