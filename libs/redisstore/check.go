@@ -72,7 +72,8 @@ func (s *Store) allKeys(ctx context.Context) ([]string, error) {
 	}
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
-		return sortedKeys(seen), one(ctx, s.client)
+		err := one(ctx, s.client) // first, since it fills seen
+		return sortedKeys(seen), err
 	}
 	// One after the other, so that seen needs no lock: the records are on one of them anyway.
 	var masters []*redis.Client
