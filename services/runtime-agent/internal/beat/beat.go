@@ -38,7 +38,8 @@ const (
 	releaseTimeout = 2 * time.Second
 )
 
-// Run renews three times per lease, and when the roll is called, until ctx ends, then gives the lease back. A lease that has run out because the store was away is renewed
+// Run renews at once, three times per lease, and when the roll is called, until ctx ends, then gives the lease back. At once, because what an
+// agent does between its registration and this may have taken longer than the lease. A lease that has run out because the store was away is renewed
 // like any other. It returns an error when this process is the node's agent no longer: sandbox.ErrStale when another agent has taken the
 // node over or the node was removed, fault.NotFound when the store does not know the node.
 func (b Beat) Run(ctx context.Context) error {
@@ -46,12 +47,6 @@ func (b Beat) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failing := false
 	for {
-		select {
-		case <-ctx.Done():
-			return b.release(context.WithoutCancel(ctx))
-		case <-tick.C:
-		case <-b.RollCall:
-		}
 		err := b.renew(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -65,6 +60,12 @@ func (b Beat) Run(ctx context.Context) error {
 		case err == nil && failing:
 			failing = false
 			b.Log.InfoContext(ctx, "the node's lease is renewed again", "node", b.Node)
+		}
+		select {
+		case <-ctx.Done():
+			return b.release(context.WithoutCancel(ctx))
+		case <-tick.C:
+		case <-b.RollCall:
 		}
 	}
 }

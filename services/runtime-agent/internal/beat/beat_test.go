@@ -116,6 +116,24 @@ func (r *rig) run(t *testing.T) (stop func()) {
 	}
 }
 
+// TestALeaseThatIsOverIsRenewedAtOnce has an agent that came to its beat later than the lease of its registration lasts: it stood still, or had
+// much to take up.
+func TestALeaseThatIsOverIsRenewedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		time.Sleep(node.LeaseTime + time.Second)
+		if r.live(t) {
+			t.Fatal("the lease of the registration lasts longer than it should")
+		}
+		stop := r.run(t)
+		defer stop()
+		synctest.Wait()
+		if !r.live(t) {
+			t.Error("the node has no lease when its agent has begun")
+		}
+	})
+}
+
 func (r *rig) live(t *testing.T) bool {
 	t.Helper()
 	all, err := r.store.Nodes(t.Context())
