@@ -88,7 +88,13 @@ var excused = map[sabotage.Step]string{
 func (x *matrix) makes(s *subject, change m) {
 	x.t.Helper()
 	change["metadata"] = m{"case": s.name, "note": "old"}
-	s.id = x.create(x.mayBeReplaced(change))
+	change = x.mayBeReplaced(change)
+	// The only process may have stood still in the case before: until the lease of its node is renewed there is no node.
+	x.eventually("a sandbox can be made for the next case", func() bool {
+		a := x.do("POST", "/v1/sandboxes", spec(change))
+		s.id = a.text("id")
+		return a.status == http.StatusAccepted
+	})
 	x.runs(s.id)
 }
 
