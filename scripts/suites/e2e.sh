@@ -17,7 +17,7 @@ make --no-print-directory build
 export OPENSANDBOX_TEST_SERVER_BIN=$ROOT/bin/opensandbox-server
 packages=$(scripts/go-packages.sh e2e)
 # shellcheck disable=SC2086 # folder names have no spaces
-go_test -tags e2e -p 1 -count=1 -timeout 15m $packages
+go_test -tags e2e -p 1 -count=1 -timeout 20m $packages
 say "What the OpenAPI document says, tried out:"
 scripts/schemathesis.sh
 say "The same tests against the split services:"
