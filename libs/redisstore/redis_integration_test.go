@@ -99,6 +99,30 @@ func TestStandalone(t *testing.T) {
 	suites(t, Config{}, single(redistest.Start(t, redistest.Options{})))
 }
 
+// TestCheckNotices has keys that no record asks for.
+func TestCheckNotices(t *testing.T) {
+	t.Parallel()
+	cfg := single(redistest.Start(t, redistest.Options{}))
+	s, ctx := open(t, Config{Client: client(t, cfg)}), t.Context()
+	sound(t, s)
+	for name, leave := range map[string]func() error{
+		"port":     func() error { return s.client.HSet(ctx, s.keys.ports("n"), "20001", holder("a", 1)).Err() },
+		"secret":   func() error { return s.client.Set(ctx, s.keys.secret("a"), "sealed", 0).Err() },
+		"deadline": func() error { return s.client.ZAdd(ctx, s.keys.deadlines(), redis.Z{Score: 1, Member: "a"}).Err() },
+	} {
+		before, err := s.Check(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := leave(); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := s.Check(ctx); err != nil || len(after) != len(before)+1 {
+			t.Errorf("%s: %q, %v, want one problem more than %q", name, after, err, before)
+		}
+	}
+}
+
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	suites(t, Config{}, ClientConfig{Mode: ModeCluster, Addrs: redistest.StartCluster(t, redistest.Options{}).Addrs()})
