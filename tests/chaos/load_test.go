@@ -260,11 +260,13 @@ func (x *life) both(one, two func(*life)) {
 	x.marks = max(a.marks, b.marks)
 }
 
-func (x *life) renew(d time.Duration) {
+// renew asks for a deadline and reports whether it was acknowledged.
+func (x *life) renew(d time.Duration) bool {
 	at := time.Now().Add(d).UTC().Truncate(time.Millisecond)
 	c := &call{What: "renew", ID: x.id, Deadline: at}
 	x.api(c, http.MethodPost, "/"+x.id+"/renew-expiration", m{"expiresAt": at.Format(time.RFC3339Nano)})
 	x.l.history.add(c)
+	return c.ok()
 }
 
 func (x *life) patch() {
@@ -307,7 +309,9 @@ func (x *life) command() {
 // instead would say nothing about deadlines.
 func (x *life) expire() {
 	at := time.Duration(2+x.rng.IntN(6)) * time.Second
-	x.renew(at)
+	if !x.renew(at) {
+		return // it may live for minutes
+	}
 	for began := time.Now(); time.Since(began) < at+x.l.slack+10*time.Second; time.Sleep(500 * time.Millisecond) {
 		if x.get().Status == http.StatusNotFound {
 			return
