@@ -133,7 +133,7 @@ stop_engine() {
 # unmount: layers and namespaces that an engine which was killed has left mounted.
 unmount() {
 	local mount
-	awk '{print $2}' /proc/mounts | { grep -E "^($DIR|$RUN)/" || true; } | sort -r | while read -r mount; do umount -l "$mount" 2>/dev/null || true; done
+	awk '{print $2}' /proc/mounts | { grep -E "^($DIR|$RUN)(/|\$)" || true; } | sort -r | while read -r mount; do umount -l "$mount" 2>/dev/null || true; done
 }
 
 stop() {
