@@ -44,7 +44,7 @@ func TestParse(t *testing.T) {
 func TestJupyterSettings(t *testing.T) {
 	t.Parallel()
 	token, flag := secrettest.New("the token of Jupyter"), secrettest.New("a token of Jupyter on the command line")
-	env := []string{"JUPYTER_HOST=http://127.0.0.1:44771", "JUPYTER_TOKEN=" + token}
+	env := []string{"JUPYTER_HOST=http://127.0.0.1:44771", "JUPYTER_TOKEN=" + token, "EXECD_ACCESS_TOKEN=" + secrettest.New("the token of the daemon")}
 	var out bytes.Buffer
 	o, err := parse(nil, env, &out)
 	if err != nil || o.jupyterURL != "http://127.0.0.1:44771" || o.jupyterToken != token {

@@ -51,7 +51,6 @@ type options struct {
 func parse(args, env []string, out io.Writer) (options, error) {
 	lookup := environ.In(env)
 	o := options{openProxy: true}
-	o.token, _ = lookup("EXECD_ACCESS_TOKEN")
 	if o.envFile, _ = lookup("EXECD_ENVS"); o.envFile == "" {
 		o.envFile = RuntimeDir + "/env"
 	}
@@ -63,7 +62,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	fs.SetOutput(out)
 	fs.IntVar(&o.port, "port", DefaultPort, "TCP port to listen on, IPv4")
 	fs.StringVar(&level, "log-level", level, "debug, info, warn or error, or 0 to 7 as in OpenSandbox 1.1.1")
-	fs.StringVar(&o.token, "access-token", o.token, "guards all routes but /ping; also EXECD_ACCESS_TOKEN")
+	fs.StringVar(&o.token, "access-token", "", "guards all routes but /ping; also EXECD_ACCESS_TOKEN")
 	fs.StringVar(&onDisconnect, "on-disconnect", onDisconnect, "end or keep foreground commands whose client goes away; also EXECD_ON_DISCONNECT")
 	fs.StringVar(&o.jupyterURL, "jupyter-host", o.jupyterURL, "http:// or https:// URL of the Jupyter server that runs code; also "+jupyterHostVariable)
 	fs.StringVar(&o.jupyterToken, "jupyter-token", "", "its token; also "+jupyterTokenVariable)
@@ -76,10 +75,25 @@ func parse(args, env []string, out io.Writer) (options, error) {
 		return o, err
 	}
 	o.argv = fs.Args()
-	if o.jupyterToken == "" { // Not the flag's default value, which --help would print.
-		o.jupyterToken, _ = lookup(jupyterTokenVariable)
+	o.takeSecrets(fs, lookup)
+	return o, errors.Join(append(o.check(onDisconnect), o.setLevel(level))...)
+}
+
+// takeSecrets reads the variables of those flags that were not given. The variables are no default values of the flags, which --help and every
+// mistake in the command line would print.
+func (o *options) takeSecrets(fs *flag.FlagSet, lookup environ.Lookup) {
+	secrets := map[string]struct {
+		value    *string
+		variable string
+	}{"access-token": {&o.token, "EXECD_ACCESS_TOKEN"}, "jupyter-token": {&o.jupyterToken, jupyterTokenVariable}}
+	fs.Visit(func(f *flag.Flag) { delete(secrets, f.Name) })
+	for _, s := range secrets {
+		*s.value, _ = lookup(s.variable)
 	}
-	var errs []error
+}
+
+// check finds what is wrong with the options by themselves, and reads onDisconnect.
+func (o *options) check(onDisconnect string) (errs []error) {
 	if o.port < 1 || o.port > 65535 {
 		errs = append(errs, fmt.Errorf("--port: %d is not a port", o.port))
 	}
@@ -96,11 +110,12 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	default:
 		errs = append(errs, fmt.Errorf("--on-disconnect: %q is neither end nor keep", onDisconnect))
 	}
-	var err error
-	if o.logLevel, err = parseLevel(level); err != nil {
-		errs = append(errs, err)
-	}
-	return o, errors.Join(errs...)
+	return errs
+}
+
+func (o *options) setLevel(level string) (err error) {
+	o.logLevel, err = parseLevel(level)
+	return err
 }
 
 // parseLevel accepts names, and the numbers of OpenSandbox 1.1.1: up to 3 errors, 4 warnings, 5 and 6 information, 7 everything.
