@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 		_ = identity.Work(NewFileWorker(files.New(os.Environ(), []string{os.TempDir()}), slog.Default()))
 		return
 	}
+	secret = secrettest.New("the token of a daemon")
 	reaper = reap.New()
 	code := m.Run()
 	reaper.Close()
@@ -49,7 +50,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var secret = secrettest.New("the token of a daemon")
+// secret is the token of the daemons that want one. Workers under another identity run this program too, and may not list anything.
+var secret string
 
 // sandbox is an execd over real HTTP, with real processes and files.
 type sandbox struct {
