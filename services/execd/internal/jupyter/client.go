@@ -21,6 +21,7 @@ import (
 
 	"opensandbox/libs/fault"
 	"opensandbox/services/execd/internal/code"
+	"opensandbox/services/execd/internal/sse"
 )
 
 const (
@@ -208,7 +209,7 @@ func reason(body []byte) string {
 	if json.Unmarshal(body, &e) != nil || e.Message == "" {
 		return ""
 	}
-	return ": " + e.Message[:cut(e.Message, maxReason)]
+	return ": " + e.Message[:sse.CutText(e.Message, maxReason)]
 }
 
 // is reports whether err is an answer with that status.

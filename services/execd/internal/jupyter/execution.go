@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"opensandbox/services/execd/internal/code"
+	"opensandbox/services/execd/internal/uuid"
 )
 
 const (
@@ -52,7 +53,7 @@ func (k *kernel) Connect(ctx context.Context) (code.Execution, error) {
 	switch {
 	case err == nil:
 		conn.SetReadLimit(c.cfg.MaxMessage)
-		return &execution{kernel: k, conn: conn, request: newID()}, nil
+		return &execution{kernel: k, conn: conn, request: uuid.New()}, nil
 	case res != nil && res.StatusCode != http.StatusSwitchingProtocols:
 		return nil, gone(c.refusal(res.StatusCode, "GET "+res.Request.URL.Path, nil))
 	default:
@@ -78,7 +79,7 @@ func (e *execution) Run(ctx context.Context, snippet string, out code.Output) er
 	defer e.Close()
 	reads, stop := context.WithCancel(ctx)
 	defer stop()
-	request, err := executeRequest(e.request, newID(), snippet, time.Now())
+	request, err := executeRequest(e.request, uuid.New(), snippet, time.Now())
 	if err != nil {
 		return fmt.Errorf("encode the snippet: %w", err)
 	}

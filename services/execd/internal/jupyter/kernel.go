@@ -3,8 +3,6 @@ package jupyter
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"opensandbox/services/execd/internal/code"
+	"opensandbox/services/execd/internal/uuid"
 )
 
 const (
@@ -86,7 +85,7 @@ func (c *Client) Start(ctx context.Context, language, dir string) (code.Kernel, 
 	if err != nil {
 		return nil, err
 	}
-	id := newID()
+	id := uuid.New()
 	want := session{Path: strings.TrimLeft(dir+"/"+id+".ipynb", "/"), Name: id, Type: "notebook", Kernel: kernelName{Name: name}}
 	made := make(chan outcome, 1)
 	c.workers.Go(func() { made <- c.create(want) })
@@ -148,12 +147,6 @@ func (c *Client) sweep(path string) error {
 		}
 	}
 	return nil
-}
-
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // Never fails; it ends the program instead.
-	return hex.EncodeToString(b[:])
 }
 
 // kernel is one session.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 )
 
 // protocolVersion is that of the messages which we send; kernels of later versions understand them.
@@ -93,15 +92,4 @@ func (m message) content(v any) error {
 		return fmt.Errorf("%s: %w", m.Type, err)
 	}
 	return nil
-}
-
-// cut returns the largest n ≤ limit such that s[:n] does not end inside a character.
-func cut(s string, limit int) int {
-	if len(s) <= limit {
-		return len(s)
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return limit
 }

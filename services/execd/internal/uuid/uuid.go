@@ -1,4 +1,4 @@
-// Package uuid makes the ids of sessions and terminals.
+// Package uuid makes the ids of sessions and terminals, and of what is sent to Jupyter.
 package uuid
 
 import (
