@@ -41,8 +41,8 @@ const (
 	KeepCommand = "keep"
 )
 
-// maxTimeout keeps the conversion from milliseconds from overflowing: about 100 years.
-const maxTimeout = 100 * 365 * 24 * int64(time.Hour/time.Millisecond)
+// MaxTimeout is the longest time limit of a request, in milliseconds, about 100 years: it keeps the conversion from overflowing.
+const MaxTimeout = 100 * 365 * 24 * int64(time.Hour/time.Millisecond)
 
 // plan is a request that passed every check and is ready to start.
 type plan struct {
@@ -71,7 +71,7 @@ func (r *Request) Check() error {
 		return invalid("argv[0] must not be empty")
 	case r.Timeout < 0:
 		return invalid("timeout must not be negative")
-	case r.Timeout > maxTimeout:
+	case r.Timeout > MaxTimeout:
 		return invalid("timeout is too large")
 	case r.GID != nil && r.UID == nil:
 		return invalid("uid is required when gid is provided")

@@ -46,7 +46,8 @@ type Result struct {
 }
 
 // Foreground runs a command and returns when it has ended and its output was delivered, or with ctx's error when ctx ended
-// first: the command is then ended too, or goes on without a reader, as Request.OnDisconnect says. Requests that cannot be right are refused before the sink hears anything.
+// first: the command is then ended too, or goes on without a reader, as Request.OnDisconnect says. Requests that cannot be right are
+// refused before the sink hears anything.
 func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result, error) {
 	if !m.enter() {
 		return Result{}, stopping(reap.ErrStopping)

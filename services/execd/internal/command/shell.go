@@ -9,9 +9,6 @@ import (
 	"opensandbox/services/execd/internal/environ"
 )
 
-// MaxTimeout is the longest time limit of a request, in milliseconds: about 100 years.
-const MaxTimeout = maxTimeout
-
 // dirMode is the mode of directories that MakeDir makes, before the umask, as in OpenSandbox 1.1.1.
 const dirMode = 0o777
 

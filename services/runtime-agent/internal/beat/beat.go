@@ -38,9 +38,9 @@ const (
 	releaseTimeout = 2 * time.Second
 )
 
-// Run renews at once, three times per lease, and when the roll is called, until ctx ends, then gives the lease back. At once, because what an
-// agent does between its registration and this may have taken longer than the lease. A lease that has run out because the store was away is renewed
-// like any other. It returns an error when this process is the node's agent no longer: sandbox.ErrStale when another agent has taken the
+// Run renews at once, three times per lease, and when the roll is called, until ctx ends, then gives the lease back. At once, because
+// what an agent does between its registration and this may have taken longer than the lease. A lease that has run out because the store
+// was away is renewed like any other. It returns an error when this process is the node's agent no longer: sandbox.ErrStale when another agent has taken the
 // node over or the node was removed, fault.NotFound when the store does not know the node.
 func (b Beat) Run(ctx context.Context) error {
 	tick := time.NewTicker(every)
