@@ -137,11 +137,17 @@ func TestSessions(t *testing.T) {
 
 func TestSessionsNeedAShell(t *testing.T) {
 	t.Parallel()
+	needsAShell(t, "/session")
+}
+
+// needsAShell tries to make something of the daemon that needs a shell, in an image that has none.
+func needsAShell(t *testing.T, path string) {
+	t.Helper()
 	s := start(t, "")
 	id := s.create(m{"image": m{"uri": shellless}, "entrypoint": []string{"/app"}})
 	url, header := s.endpoint(id, 44772)
-	a := daemon{s, t, url, header}.call("POST", "/session", m{})
-	wantEnvelope(t, "a session without a shell", a, 500)
+	a := daemon{s, t, url, header}.call("POST", path, m{})
+	wantEnvelope(t, path+" without a shell", a, 500)
 	if !strings.Contains(string(a.body), "no shell") {
 		t.Errorf("the answer does not say what is missing: %v", a)
 	}

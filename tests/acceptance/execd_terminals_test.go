@@ -168,12 +168,5 @@ func TestTerminals(t *testing.T) {
 
 func TestTerminalsNeedAShell(t *testing.T) {
 	t.Parallel()
-	s := start(t, "")
-	id := s.create(m{"image": m{"uri": shellless}, "entrypoint": []string{"/app"}})
-	url, header := s.endpoint(id, 44772)
-	a := daemon{s, t, url, header}.call("POST", "/pty", m{})
-	wantEnvelope(t, "a terminal without a shell", a, 500)
-	if !strings.Contains(string(a.body), "no shell") {
-		t.Errorf("the answer does not say what is missing: %v", a)
-	}
+	needsAShell(t, "/pty")
 }

@@ -13,10 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"opensandbox/libs/secrettest"
 	"opensandbox/services/execd/internal/reap"
+	"opensandbox/services/execd/internal/reap/reaptest"
 )
 
 // reaper is the only one of the test process: it collects every child.
@@ -24,15 +23,7 @@ var reaper *reap.Reaper
 
 func TestMain(m *testing.M) {
 	reaper = reap.New()
-	code := m.Run()
-	reaper.Close()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			os.Stderr.WriteString(err.Error())
-			code = 1
-		}
-	}
-	os.Exit(code)
+	reaptest.Main(m, reaper)
 }
 
 func TestParse(t *testing.T) {

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"opensandbox/libs/secrettest"
 	"opensandbox/services/execd/internal/code"
 	"opensandbox/services/execd/internal/command"
@@ -24,6 +22,7 @@ import (
 	"opensandbox/services/execd/internal/metrics"
 	"opensandbox/services/execd/internal/proxy"
 	"opensandbox/services/execd/internal/reap"
+	"opensandbox/services/execd/internal/reap/reaptest"
 	"opensandbox/services/execd/internal/session"
 	"opensandbox/services/execd/internal/terminal"
 )
@@ -38,16 +37,7 @@ func TestMain(m *testing.M) {
 	}
 	secret = secrettest.New("the token of a daemon")
 	reaper = reap.New()
-	code := m.Run()
-	reaper.Close()
-	http.DefaultClient.CloseIdleConnections()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			os.Stderr.WriteString(err.Error())
-			code = 1
-		}
-	}
-	os.Exit(code)
+	reaptest.Main(m, reaper, http.DefaultClient.CloseIdleConnections)
 }
 
 // secret is the token of the daemons that want one. Workers under another identity run this program too, and may not list anything.

@@ -13,12 +13,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"opensandbox/libs/fault"
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/reap"
+	"opensandbox/services/execd/internal/reap/reaptest"
 )
 
 // reaper is the only one of the test process: it collects every child.
@@ -26,15 +26,7 @@ var reaper *reap.Reaper
 
 func TestMain(m *testing.M) {
 	reaper = reap.New()
-	code := m.Run()
-	reaper.Close()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			os.Stderr.WriteString(err.Error())
-			code = 1
-		}
-	}
-	os.Exit(code)
+	reaptest.Main(m, reaper)
 }
 
 // shells are the kinds of shell that images have, by the name under which PATH finds them.
