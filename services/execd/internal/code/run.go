@@ -30,8 +30,9 @@ func (s *Service) Run(ctx context.Context, r Request, sink Sink) (time.Duration,
 	sink.Started(e.ID)
 	done := make(chan error, 1)
 	s.workers.Go(func() {
-		defer free()
-		done <- s.settled(e, run.Run(running, r.Code, sink))
+		err := s.settled(e, run.Run(running, r.Code, sink))
+		free() // First: who hears of the end may run the next snippet at once.
+		done <- err
 	})
 	select {
 	case err := <-done:

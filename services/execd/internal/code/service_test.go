@@ -257,3 +257,27 @@ func TestTexts(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
+
+// TestTheNextSnippetFindsTheContextFree has a client that sends the next snippet as soon as it has heard of the end of the one before, while others
+// keep the Service busy.
+func TestTheNextSnippetFindsTheContextFree(t *testing.T) {
+	t.Parallel()
+	s := New(Config{Kernels: &memory{}})
+	defer s.Close()
+	var others sync.WaitGroup
+	defer others.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 4 {
+		others.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = s.List("")
+			}
+		})
+	}
+	for i := range 2000 {
+		if _, err := s.Run(ctx, Request{Code: "x", Language: "python"}, &heard{}); err != nil {
+			t.Fatalf("snippet %d: %v", i, err)
+		}
+	}
+}
