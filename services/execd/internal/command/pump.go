@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,12 +30,15 @@ type pump struct {
 	stream   string
 	sink     Sink
 	r        *os.File
+	raw      syscall.RawConn // Of r.
 	writeEnd uintptr
 
 	delivered chan struct{} // Closed when nothing more will be given to the sink.
-	read      atomic.Int64  // Bytes read so far.
-	need      atomic.Int64  // Bytes that the command itself had written when it ended; valid after over is set.
-	over      atomic.Int64  // When the command ended, in Unix nanoseconds; 0 before.
+
+	mu   sync.Mutex // Held while bytes leave the pipe, so that each is either in the pipe or in read.
+	read int64      // Bytes read so far.
+	need int64      // Bytes that the command itself had written when it ended; 0 before.
+	over time.Time  // When the command ended; zero before.
 }
 
 func newPump(stream string, sink Sink) (*pump, error) {
@@ -48,10 +52,14 @@ func newPump(stream string, sink Sink) (*pump, error) {
 		syscall.Close(fds[1])
 		return nil, fmt.Errorf("pipe: %w", err)
 	}
-	return &pump{
-		stream: stream, sink: sink, r: os.NewFile(uintptr(fds[0]), "|"+stream), writeEnd: uintptr(fds[1]),
-		delivered: make(chan struct{}),
-	}, nil
+	r := os.NewFile(uintptr(fds[0]), "|"+stream)
+	raw, err := r.SyscallConn()
+	if err != nil {
+		r.Close()
+		syscall.Close(fds[1])
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	return &pump{stream: stream, sink: sink, r: r, raw: raw, writeEnd: uintptr(fds[1]), delivered: make(chan struct{})}, nil
 }
 
 // abandon closes both ends of a pipe that no process got.
@@ -60,24 +68,47 @@ func (p *pump) abandon() {
 	syscall.Close(int(p.writeEnd))
 }
 
-// leaderEnded starts the drain. What is in the pipe now may be the command's last words, so it is read whatever it takes; the
-// count is taken in this order so that a concurrent read can only make the demand smaller than what is there, never larger.
+// leaderEnded starts the drain. What is in the pipe now may be the command's last words, so it is read whatever it takes.
 func (p *pump) leaderEnded() {
-	need := p.read.Load() + p.waiting()
-	p.need.Store(need)
-	p.over.Store(time.Now().UnixNano())
-	_ = p.r.SetReadDeadline(time.Now().Add(drainIdle)) // Fails only when the pipe is closed, which ends the pump as well.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := 0
+	_ = p.raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) // Fails only when the pipe is closed.
+	p.need = p.read + int64(waiting)
+	p.over = time.Now()
+	_ = p.r.SetReadDeadline(p.over.Add(drainIdle)) // Fails only when the pipe is closed, which ends the pump as well.
 }
 
-// waiting returns the number of bytes in the pipe.
-func (p *pump) waiting() int64 {
-	n := 0
-	conn, err := p.r.SyscallConn()
-	if err != nil {
-		return 0
+// take reads what is in the pipe, as os.File.Read does, and counts it in one step with taking it out.
+func (p *pump) take(b []byte) (n int, err error) {
+	waited := p.raw.Read(func(fd uintptr) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for {
+			n, err = syscall.Read(int(fd), b)
+			if err != syscall.EINTR {
+				break
+			}
+		}
+		p.read += int64(max(n, 0))
+		return err != syscall.EAGAIN
+	})
+	switch {
+	case waited != nil:
+		return 0, waited
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
 	}
-	_ = conn.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-	return int64(n)
+	return n, nil
+}
+
+// short reports whether the command itself had written more than was read.
+func (p *pump) short() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.read < p.need
 }
 
 // run reads until every writer has closed the pipe.
@@ -104,8 +135,7 @@ func (p *pump) deliver() (open bool) {
 	held := 0 // Bytes at the front of buf that belong to an unfinished line.
 	var lines [][]byte
 	for {
-		n, err := p.r.Read(buf[held:])
-		p.read.Add(int64(n))
+		n, err := p.take(buf[held:])
 		if n > 0 {
 			end := held + n
 			var rest int
@@ -125,7 +155,7 @@ func (p *pump) deliver() (open bool) {
 			continue
 		}
 		late := errors.Is(err, os.ErrDeadlineExceeded)
-		if late && p.read.Load() < p.need.Load() {
+		if late && p.short() {
 			_ = p.r.SetReadDeadline(time.Now().Add(drainIdle))
 			continue
 		}
@@ -138,11 +168,12 @@ func (p *pump) deliver() (open bool) {
 
 // extend moves the deadline after output that came during the drain.
 func (p *pump) extend() {
-	over := p.over.Load()
-	if over == 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over.IsZero() {
 		return
 	}
-	idle, last := time.Now().Add(drainIdle), time.Unix(0, over).Add(drainMax)
+	idle, last := time.Now().Add(drainIdle), p.over.Add(drainMax)
 	if idle.After(last) {
 		idle = last
 	}

@@ -2,11 +2,14 @@ package terminal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"opensandbox/services/execd/internal/reap"
 )
@@ -16,6 +19,8 @@ const (
 	readSize = 32 << 10
 	// drain is how long output is read after the process itself has ended: what it left behind has no terminal any more.
 	drain = 200 * time.Millisecond
+	// pipeSize is what a pipe holds (pipe(7)); a terminal holds less.
+	pipeSize = 64 << 10
 	// inputFrames bounds what waits for a process that does not read.
 	inputFrames = 4
 )
@@ -135,17 +140,43 @@ func (t *terminal) read(f *os.File, kind byte) {
 	buf := make([]byte, readSize)
 	for {
 		n, err := f.Read(buf)
-		if n > 0 {
-			b := bytes.Clone(buf[:n])
-			if h := t.printed(b); h != nil {
-				select {
-				case h.queue <- Frame{Kind: kind, Data: b}:
-				case <-h.ended:
-				}
-			}
+		t.pass(kind, buf[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.rest(f, kind, buf)
 		}
 		if err != nil {
 			return // The end; EIO when nobody has the terminal open any more; or the drain is over.
+		}
+	}
+}
+
+// rest passes on what is still there when the drain is over: a slow holder may have kept the last words of the process waiting. It
+// takes no more than one pipe holds, as children that were left behind may print for ever.
+func (t *terminal) rest(f *os.File, kind byte, buf []byte) {
+	for left := pipeSize; left > 0; {
+		n := 0
+		err := control(f, func(fd int) (err error) {
+			n, err = unix.Read(fd, buf[:min(len(buf), left)])
+			return err
+		})
+		if err != nil || n <= 0 {
+			return // EAGAIN: nothing is left. The file does not block.
+		}
+		t.pass(kind, buf[:n])
+		left -= n
+	}
+}
+
+// pass gives output to the holder, if there is one, and keeps it for those who come later.
+func (t *terminal) pass(kind byte, b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	b = bytes.Clone(b)
+	if h := t.printed(b); h != nil {
+		select {
+		case h.queue <- Frame{Kind: kind, Data: b}:
+		case <-h.ended:
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -152,5 +153,28 @@ func TestArguments(t *testing.T) {
 	}
 	if got := variables([]string{"TERM=vt100"}, false); fmt.Sprint(got) != "[TERM=vt100]" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestTheLastWordsOutliveTheDrain: the drain is over before anything was read, as with a holder that took nothing for so long.
+func TestTheLastWordsOutliveTheDrain(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close() // A child that was left behind has it open.
+	words := bytes.Repeat([]byte("word\n"), pipeSize/5)
+	if _, err := w.Write(words); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	term := &terminal{changed: make(chan struct{})}
+	term.read(r, FrameOutput)
+	if got, _ := term.ring.from(0, ringSize); !bytes.Equal(got, words) {
+		t.Errorf("%d bytes arrived, want %d", len(got), len(words))
 	}
 }
