@@ -27,6 +27,7 @@ import (
 
 func TestASandboxOnTheNodesNetwork(t *testing.T) {
 	e := open(t, func(c *Config) { c.NetworkMode = "host" })
+	awaitPort(t, 44772)
 	p, in := start(t, e, nil)
 	want := sandbox.Addresses{ContainerIP: "127.0.0.1", Ports: map[int]int{44772: 44772, 8080: 8080}, OnHost: true}
 	if in.Addresses.ContainerIP != want.ContainerIP || !maps.Equal(in.Addresses.Ports, want.Ports) || !in.Addresses.OnHost || !maps.Equal(in.Published, p.Ports) {
@@ -77,7 +78,26 @@ func TestASandboxOnTheNodesNetwork(t *testing.T) {
 	if err := e.Remove(t.Context(), p.Ref); err != nil {
 		t.Fatal(err)
 	}
+	awaitPort(t, 44772)
 	start(t, e, nil) // there is room again
+}
+
+// awaitPort waits until a port of this machine is free. It is among those that the kernel gives to connections, each of which has it
+// until a minute after its end.
+func awaitPort(t *testing.T, port int) {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // makeNetwork makes a network as an operator does.
