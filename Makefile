@@ -93,6 +93,10 @@ integration: ## tests against a real Docker engine
 e2e: ## end-to-end tests of the server binary, with the published clients
 	@scripts/test.sh e2e
 
+.PHONY: faults
+faults: ## kills at each step of a create and a delete, and a minute of chaos
+	@scripts/test.sh faults
+
 .PHONY: simulate
 simulate: ## the control plane in the simulator: 100,000 schedules; SEEDS=1000000, or ARGS="-seed 7 -everything"
 	@SIMULATE_ARGS='$(if $(SEEDS),-schedules $(SEEDS)) $(ARGS)' scripts/test.sh simulate

@@ -13,11 +13,11 @@ cd "$ROOT"
 
 # The limit of each suite in minutes, for two cores and empty caches. No suite takes all of its own, so together they may be more than what
 # all have: a suite gets what is left of that, where it is less.
-SUITES='setup:8 lint:5 unit:8 simulate:10 fuzz:12 integration:11 e2e:26'
+SUITES='setup:8 lint:5 unit:8 simulate:10 fuzz:12 integration:11 e2e:26 faults:8'
 minute=60
 total=${TEST_TIME:-$((60 * minute))}
 # Those whose tests use secrets: without a list of them, nothing would have been searched for.
-WITH_SECRETS='unit integration e2e'
+WITH_SECRETS='unit integration e2e faults'
 
 kept=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox.XXXXXX") # mode 0700
 shown=

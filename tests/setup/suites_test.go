@@ -11,7 +11,7 @@ import (
 )
 
 // suites are the names that scripts/test.sh runs, in its order.
-var suites = []string{"setup", "lint", "unit", "simulate", "fuzz", "integration", "e2e"}
+var suites = []string{"setup", "lint", "unit", "simulate", "fuzz", "integration", "e2e", "faults"}
 
 func TestSuites(t *testing.T) {
 	t.Parallel()
@@ -22,7 +22,7 @@ func TestSuites(t *testing.T) {
 		ran    string
 		says   []string
 	}{
-		"all":         {nil, "", true, strings.Join(suites, "\n"), []string{"\n7 passed, 0 failed\n"}},
+		"all":         {nil, "", true, strings.Join(suites, "\n"), []string{"\n8 passed, 0 failed\n"}},
 		"some":        {[]string{"unit", "lint"}, "", true, "lint\nunit", []string{"\n2 passed, 0 failed\n"}},
 		"first fails": {nil, "setup", false, "setup", []string{"first failure: setup", "\n0 passed, 1 failed\n"}},
 		"middle fails": {
