@@ -140,6 +140,10 @@ bench: build ## measure the server beside the raw engine into bench-results/; fe
 soak: build ## dense traffic on the single binary, then on the split services with two engines, 10 minutes each, then a look at what is left: SOAK=1h
 	@scripts/soak.sh $(SOAK)
 
+.PHONY: soak-broken
+soak-broken: ## a short soak of programs that keep something of every sandbox, which it must notice
+	@scripts/soak.sh broken
+
 .PHONY: microbench
 microbench: ## Go benchmarks of all modules
 	go test -run '^$$' -bench . -benchmem work

@@ -58,6 +58,18 @@ const (
 	FailedStart = "failed-start"
 )
 
+// The broken promises about the process itself. Each keeps something for every sandbox until the process ends.
+const (
+	// KeptMemory keeps a megabyte.
+	KeptMemory = "kept-memory"
+	// KeptDescriptor keeps a file open.
+	KeptDescriptor = "kept-descriptor"
+	// KeptGoroutine keeps a goroutine waiting.
+	KeptGoroutine = "kept-goroutine"
+	// KeptThread keeps a thread waiting.
+	KeptThread = "kept-thread"
+)
+
 // broken returns the promise that this process breaks if it is one of some.
 func broken(some ...string) (promise string, ok bool) {
 	promise = os.Getenv(BrokenVariable)
@@ -88,11 +100,13 @@ func BrokenRedis(next Ports, installation string, do Command) Ports {
 	return brokenRedis{next, promise, "osb:" + installation + ":{c0}:", do}
 }
 
-// BrokenExecutor returns next without the promise about the engine that this process breaks; next itself if there is none. stateDir is the directory
-// of the agent.
+// BrokenExecutor returns next without the promise about the engine, or about the process, that this process breaks; next itself if there is none,
+// or if it lacks one of the powers that Docker has. stateDir is the directory of the agent.
 func BrokenExecutor(next executor.Executor, stateDir string) executor.Executor {
-	if promise, ok := broken(KeptContainer, KeptFile, EarlyKill, FailedStart); ok {
-		return &brokenExecutor{Executor: next, promise: promise, stateDir: stateDir}
+	whole, isWhole := next.(wholeEngine)
+	promise, ok := broken(KeptContainer, KeptFile, EarlyKill, FailedStart, KeptMemory, KeptDescriptor, KeptGoroutine, KeptThread)
+	if !ok || !isWhole {
+		return next
 	}
-	return next
+	return &brokenExecutor{wholeEngine: whole, promise: promise, stateDir: stateDir}
 }

@@ -24,8 +24,8 @@ const soakReturn = 3 * time.Minute
 type soak struct {
 	s    *server
 	name string
-	// takes is how long the load lasts.
-	takes time.Duration
+	// takes is how long the load lasts, and returns how long everything may take to come back.
+	takes, returns time.Duration
 	// apis and routers are base URLs, admin those of what operators read, by the name of the process.
 	apis, routers []string
 	admin         map[string]string
@@ -40,17 +40,24 @@ type soak struct {
 
 // TestSoakSingle is TestSoakSplit for the single binary on SQLite.
 func TestSoakSingle(t *testing.T) {
+	k := newSingleSoak(t)
+	k.run()
+	k.forgetsAll()
+}
+
+// newSingleSoak starts the single binary. env are variables for it.
+func newSingleSoak(t *testing.T, env ...string) *soak {
+	t.Helper()
 	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}
 	k := newSoak(t, s, "single")
 	router := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	s.programs = []*program{{name: "server", binary: binary(t), env: []string{"OPENSANDBOX_ROUTER_LISTEN=" + router}}}
+	s.programs = []*program{{name: "server", binary: binary(t), env: append(env, "OPENSANDBOX_ROUTER_LISTEN="+router)}}
 	k.apis, k.routers = []string{s.base}, []string{"http://" + router}
 	k.openAdmin()
 	s.run()
 	s.cleanUp()
 	k.openSQLite()
-	k.run()
-	k.forgetsAll()
+	return k
 }
 
 // TestSoakSplit keeps the split services and two engines busy with whole lives of sandboxes, and then looks whether everything that they hold
@@ -70,7 +77,7 @@ func TestSoakSplit(t *testing.T) {
 
 func newSoak(t *testing.T, s *server, name string) *soak {
 	t.Helper()
-	k := &soak{s: s, name: name, takes: soakShort, admin: map[string]string{}}
+	k := &soak{s: s, name: name, takes: soakShort, returns: soakReturn, admin: map[string]string{}}
 	if text := os.Getenv("OPENSANDBOX_TEST_SOAK"); text != "" {
 		var err error
 		if k.takes, err = time.ParseDuration(text); err != nil {
@@ -89,19 +96,10 @@ func (k *soak) openAdmin() {
 	}
 }
 
-// run warms everything up, so that pools, caches and files have the size that this load gives them, looks, soaks, and looks again.
+// run demands that everything is afterwards as it was before.
 func (k *soak) run() {
 	t := k.s.t
-	k.began = time.Now()
-	warm := newSoakLoad(k)
-	warm.work(max(k.takes/10, 8*time.Second), nil)
-	k.rest(warm)
-	before := k.look("before", true)
-
-	k.load = newSoakLoad(k)
-	k.load.work(k.takes, func() { k.look("load", false) })
-	k.rest(k.load)
-	after, rows := k.returned(before)
+	after, rows := k.lasts()
 	for _, r := range rows {
 		if !r.holds() {
 			t.Errorf("%v is %s, and was %s before the load; at most %s is allowed: %s", r.quantity, r.what.show(r.after), r.what.show(r.before), r.what.show(r.most), r.reason)
@@ -111,6 +109,20 @@ func (k *soak) run() {
 	if !t.Failed() {
 		k.leavesBehind(after)
 	}
+}
+
+// lasts warms everything up, so that pools, caches and files have the size that this load gives them, looks, soaks, and looks again.
+func (k *soak) lasts() (after amounts, rows []verdict) {
+	k.began = time.Now()
+	warm := newSoakLoad(k)
+	warm.work(max(k.takes/10, 8*time.Second), nil)
+	k.rest(warm)
+	before := k.look("before", true)
+
+	k.load = newSoakLoad(k)
+	k.load.work(k.takes, func() { k.look("load", false) })
+	k.rest(k.load)
+	return k.returned(before)
 }
 
 // rest ends what the load has begun, and waits until nothing of it runs any more.
@@ -126,7 +138,7 @@ func (k *soak) rest(l *soakLoad) {
 
 // returned looks until everything is as it was before, or until that has taken too long.
 func (k *soak) returned(before amounts) (amounts, []verdict) {
-	for deadline := time.Now().Add(soakReturn); ; time.Sleep(3 * time.Second) {
+	for deadline := time.Now().Add(k.returns); ; time.Sleep(3 * time.Second) {
 		k.forget()
 		after := k.look("after", true)
 		rows := k.compare(before, after)
