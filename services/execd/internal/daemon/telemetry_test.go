@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,7 @@ func TestCollectorHearsOfEverything(t *testing.T) {
 	wants := []string{
 		`"execd.http.request.duration"`, `"execd.execution.duration"`, `"execd.filesystem.operations.duration"`, `"execd.system.process.count"`,
 		`"execd.system.cpu.usage"`, `"execd.system.memory.usage_bytes"`, `"execd.system.network.io.bytes"`, `"execd.system.network.connections.active"`,
-		`"run_command"`, `"success"`, `"failure"`, `"download"`, `"/ping"`, `"404"`, `{"key":"sandbox_id","value":{"stringValue":"sb1"}}`,
+		`"run_command"`, `"run_in_session"`, `"success"`, `"failure"`, `"download"`, `"/ping"`, `"404"`, `{"key":"sandbox_id","value":{"stringValue":"sb1"}}`,
 	}
 	bodies := make(chan string)
 	done := make(chan struct{})
@@ -42,6 +43,17 @@ func TestCollectorHearsOfEverything(t *testing.T) {
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		for _, body := range []string{`{"command":"true"}`, `{"command":"exit 3"}`} {
 			if res, err := client.Post(base+"/command", "", strings.NewReader(body)); err == nil {
+				_, _ = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+		}
+		if res, err := client.Post(base+"/session", "", nil); err == nil {
+			var session struct {
+				ID string `json:"session_id"`
+			}
+			_ = json.NewDecoder(res.Body).Decode(&session)
+			res.Body.Close()
+			if res, err := client.Post(base+"/session/"+session.ID+"/run", "", strings.NewReader(`{"command":"true"}`)); err == nil {
 				_, _ = io.Copy(io.Discard, res.Body)
 				res.Body.Close()
 			}

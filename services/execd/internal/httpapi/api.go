@@ -54,7 +54,8 @@ type Config struct {
 	KernelPort int
 	// Observer hears of every answer; nil means nobody does.
 	Observer Observer
-	// Executed hears of every foreground execution that has ended, and every background one that was started; nil means nobody does.
+	// Executed hears of every foreground execution that has ended, and every background one that was started: run_command, run_in_session or
+	// run_code, as OpenSandbox 1.1.1 calls them. Nil means nobody does. An execution whose client went away is not heard of unless that has ended it.
 	Executed func(operation string, ok bool, took time.Duration)
 	Log      *slog.Logger
 }

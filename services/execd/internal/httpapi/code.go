@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"time"
 
 	"opensandbox/libs/fault"
 	"opensandbox/services/execd/internal/code"
@@ -13,6 +14,7 @@ import (
 type codeSink struct {
 	w      http.ResponseWriter
 	stream *sse.Stream
+	raised bool // The snippet has failed.
 }
 
 var _ code.Sink = (*codeSink)(nil)
@@ -35,7 +37,10 @@ func (s *codeSink) Result(count int, values map[string]string) {
 func (s *codeSink) Display(values map[string]string) { s.stream.Values("display", 0, named(values)) }
 
 // Raised implements code.Output.
-func (s *codeSink) Raised(name, value string, trace []string) { s.stream.Raised(name, value, trace) }
+func (s *codeSink) Raised(name, value string, trace []string) {
+	s.raised = true
+	s.stream.Raised(name, value, trace)
+}
 
 // named gives plain text both names that it has: some clients of OpenSandbox 1.1.1 read "text", others "text/plain".
 func named(values map[string]string) map[string]string {
@@ -67,13 +72,17 @@ func (a *API) runCode(w http.ResponseWriter, r *http.Request, _ []string) error 
 	}
 	consume(w, r)
 	sink := &codeSink{w: w}
+	began := time.Now()
 	took, err := a.cfg.Code.Run(r.Context(), code.Request{Code: req.Code, ContextID: req.Context.ID, Language: language}, sink)
 	if sink.stream == nil {
 		return err
 	}
 	defer sink.stream.Close()
+	if r.Context().Err() != nil {
+		return nil // The client went away; the code goes on without it.
+	}
+	a.executed("run_code", err == nil && !sink.raised, time.Since(began))
 	switch {
-	case r.Context().Err() != nil: // The client went away; the code goes on without it.
 	case err != nil:
 		_ = sink.stream.Fail(codeRuntime, describe(err), describe(err))
 	default:

@@ -27,6 +27,12 @@ type object = map[string]any
 // withKernels starts an execd whose kernels are those of a fake Jupyter server.
 func withKernels(t *testing.T) (*sandbox, *jupytertest.Fake) {
 	t.Helper()
+	return withKernelsAnd(t, setup{})
+}
+
+// withKernelsAnd is withKernels with further settings.
+func withKernelsAnd(t *testing.T, s setup) (*sandbox, *jupytertest.Fake) {
+	t.Helper()
 	token := secrettest.New("the token of Jupyter")
 	fake := jupytertest.NewFake(t, token)
 	client, err := jupyter.New(jupyter.Config{URL: fake.URL, Token: token})
@@ -34,7 +40,8 @@ func withKernels(t *testing.T) (*sandbox, *jupytertest.Fake) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return start(t, setup{kernels: client}), fake
+	s.kernels = client
+	return start(t, s), fake
 }
 
 func snippet(code, id, language string) object {

@@ -67,9 +67,7 @@ func (a *API) streamCommand(w http.ResponseWriter, r *http.Request, req *command
 	if err != nil {
 		return nil // The client went away: nobody is left to answer.
 	}
-	if a.cfg.Executed != nil {
-		a.cfg.Executed("run_command", res.StartErr == nil && res.Code == 0, res.Took)
-	}
+	a.executed("run_command", res.StartErr == nil && res.Code == 0, res.Took)
 	switch {
 	case res.StartErr != nil:
 		_ = sink.stream.Fail("CommandExecError", res.StartErr.Error(), res.StartErr.Error())

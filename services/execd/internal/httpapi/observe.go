@@ -74,6 +74,13 @@ func (a *API) observe(w http.ResponseWriter, r *http.Request, path string) {
 	a.dispatch(o, r, path, 0)
 }
 
+// executed tells of an execution that was begun, once there is nothing more to come of it but its last event.
+func (a *API) executed(operation string, ok bool, took time.Duration) {
+	if a.cfg.Executed != nil {
+		a.cfg.Executed(operation, ok, took)
+	}
+}
+
 // routed notes which route serves.
 func routed(w http.ResponseWriter, pattern string) {
 	if o, ok := w.(*observed); ok {

@@ -2,12 +2,16 @@ package httpapi
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"opensandbox/libs/secrettest"
 	"opensandbox/services/execd/internal/files"
@@ -43,4 +47,47 @@ func TestObserver(t *testing.T) {
 		t.Errorf("log:\n%s", got)
 	}
 	secrettest.Absent(t, "the log", log.String())
+}
+
+// TestExecutionsAreCounted: commands, runs of sessions and snippets, each with its outcome, before the client hears of the end.
+func TestExecutionsAreCounted(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var seen []string
+	s, _ := withKernelsAnd(t, setup{executed: func(operation string, ok bool, took time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		if seen = append(seen, fmt.Sprint(operation, " ", ok)); took < 0 {
+			t.Errorf("%s took %s", operation, took)
+		}
+	}})
+	session := s.session(object{})
+	for _, tt := range []struct {
+		path string
+		body object
+		want []string
+	}{
+		{"/command", object{"command": "true"}, []string{"run_command true"}},
+		{"/command", object{"command": "exit 3"}, []string{"run_command false"}},
+		{"/command", object{"command": "true", "background": true}, []string{"run_command true"}},
+		{"/command", object{"argv": []string{"/no/such/program"}}, []string{"run_command false"}},
+		{"/command", object{}, nil},
+		{"/code", object{"code": "true", "context": object{"language": "command"}}, []string{"run_command true"}},
+		{session + "/run", object{"command": "true"}, []string{"run_in_session true"}},
+		{session + "/run", object{"command": "exit 3"}, []string{"run_in_session false"}},
+		{session + "/run", object{"command": "sleep 1000", "timeout": 1}, []string{"run_in_session false"}},
+		{"/session/none/run", object{"command": "true"}, nil},
+		{"/code", snippet("1 + 1", "", "python"), []string{"run_code true"}},
+		{"/code", snippet("1 / 0", "", "python"), []string{"run_code false"}},
+		{"/code", snippet("import os; os._exit(3)", "", "python"), []string{"run_code false"}},
+		{"/code", snippet("1", "none", "python"), nil},
+	} {
+		s.do("POST", tt.path, tt.body)
+		mu.Lock()
+		if d := cmp.Diff(tt.want, seen); d != "" {
+			t.Errorf("%s %v (-want +got):\n%s", tt.path, tt.body, d)
+		}
+		seen = nil
+		mu.Unlock()
+	}
 }

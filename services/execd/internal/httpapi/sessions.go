@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/session"
@@ -47,11 +48,13 @@ func (a *API) runInSession(w http.ResponseWriter, r *http.Request, args []string
 	// The body must be consumed before the answer starts: net/http watches for a departing client only after that.
 	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
 	sink := &streamSink{w: w}
+	began := time.Now()
 	res, err := a.cfg.Sessions.Run(r.Context(), args[0], &req, sink)
 	if sink.stream == nil {
 		return err
 	}
 	defer sink.stream.Close()
+	a.executed("run_in_session", err == nil && res.StartErr == nil && res.Code == 0, time.Since(began))
 	switch {
 	case errors.Is(err, command.ErrTimedOut):
 		text := session.TimeoutText(req.Timeout)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"opensandbox/libs/secrettest"
 	"opensandbox/services/execd/internal/code"
@@ -59,6 +60,7 @@ type setup struct {
 	// kernels run code; without them the sandbox has none.
 	kernels    code.Kernels
 	kernelPort int
+	executed   func(operation string, ok bool, took time.Duration)
 }
 
 func start(t *testing.T, s setup) *sandbox {
@@ -84,7 +86,7 @@ func start(t *testing.T, s setup) *sandbox {
 	srv := httptest.NewUnstartedServer(New(Config{
 		Commands: cmds, Sessions: session.New(cmds, log), Terminals: terminals, Code: snippets, Files: files.New(env, out), Identities: workers,
 		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: px.Serve,
-		Port: port, Token: s.token, OpenProxy: s.openProxy, KernelPort: s.kernelPort, Log: log,
+		Port: port, Token: s.token, OpenProxy: s.openProxy, KernelPort: s.kernelPort, Executed: s.executed, Log: log,
 	}))
 	srv.Listener.Close()
 	srv.Listener = ln
