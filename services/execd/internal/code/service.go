@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"opensandbox/libs/fault"
-	"opensandbox/services/execd/internal/environ"
 )
 
 // Config is what a Service needs.
@@ -20,15 +16,13 @@ type Config struct {
 	// Kernels is nil when the image has none; Missing then says why.
 	Kernels Kernels
 	Missing string
-	// Env is the environment that working directories are expanded with.
-	Env []string
+	// MakeDir makes the working directory that a client has named, and returns its absolute path.
+	MakeDir func(cwd string) (string, error)
 }
 
 // Service keeps the contexts of a sandbox. Its methods may be called concurrently.
 type Service struct {
-	cfg    Config
-	lookup environ.Lookup
-	home   string
+	cfg Config
 
 	mu       sync.Mutex
 	contexts []*entry // In the order in which they were made.
@@ -54,8 +48,7 @@ type entry struct {
 
 // New returns a Service without contexts.
 func New(cfg Config) *Service {
-	lookup := environ.In(cfg.Env)
-	s := &Service{cfg: cfg, lookup: lookup, home: environ.Home(lookup), firsts: map[string]chan struct{}{}}
+	s := &Service{cfg: cfg, firsts: map[string]chan struct{}{}}
 	for _, l := range languages {
 		s.firsts[l] = make(chan struct{}, 1)
 	}
@@ -112,9 +105,12 @@ func (s *Service) create(ctx context.Context, language, cwd string, first bool) 
 	if s.cfg.Kernels == nil {
 		return nil, runtimeFault(s.cfg.Missing)
 	}
-	dir, err := s.directory(cwd)
-	if err != nil {
-		return nil, fault.Newf(fault.Invalid, "invalid request, validation error cwd: %s", err).WithCode(codeBody)
+	var dir string
+	if cwd != "" { // Otherwise the kernels' own default.
+		var err error
+		if dir, err = s.cfg.MakeDir(cwd); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := s.bound(ctx, startWait)
 	defer cancel()
@@ -127,27 +123,6 @@ func (s *Service) create(ctx context.Context, language, cwd string, first bool) 
 	defer s.mu.Unlock()
 	s.contexts = append(s.contexts, e)
 	return e, nil
-}
-
-// directory makes the working directory of a context. A relative one is below that of execd.
-func (s *Service) directory(cwd string) (string, error) {
-	if cwd == "" {
-		return "", nil
-	}
-	if strings.Contains(cwd, "\x00") {
-		return "", errors.New("NUL bytes are not allowed")
-	}
-	dir, err := environ.ExpandPath(cwd, s.lookup, s.home)
-	if err != nil {
-		return "", err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	return dir, nil
 }
 
 // List returns the contexts of a language, or all, in the order in which they were made. It is never nil.

@@ -252,7 +252,7 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 	a.workers = identity.New(reaper, env)
 	a.terminals = terminal.New(terminal.Config{Starter: reaper, Commands: a.commands, Proc: "/proc", Log: log})
 	a.proxy = proxy.New(httpapi.BackendFailed, log)
-	a.code, a.jupyter = codeContexts(o, env, log)
+	a.code, a.jupyter = codeContexts(o, func(cwd string) (string, error) { return a.commands.MakeDir(cwd, env) }, log)
 	cfg := httpapi.Config{
 		Commands: a.commands, Sessions: session.New(a.commands, log), Terminals: a.terminals, Code: a.code, Files: files.New(env, dirs), Identities: a.workers,
 		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve, Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
@@ -278,8 +278,8 @@ func temporary(env []string) string {
 }
 
 // codeContexts returns what runs code. An image without Jupyter is an ordinary one: only those who ask for code hear of it.
-func codeContexts(o options, env []string, log *slog.Logger) (*code.Service, *jupyter.Client) {
-	cfg := code.Config{Env: env, Missing: noJupyter}
+func codeContexts(o options, makeDir func(string) (string, error), log *slog.Logger) (*code.Service, *jupyter.Client) {
+	cfg := code.Config{MakeDir: makeDir, Missing: noJupyter}
 	if o.jupyterURL == "" || o.jupyterToken == "" {
 		return code.New(cfg), nil
 	}

@@ -215,7 +215,7 @@ func TestCodeRefusals(t *testing.T) {
 		{s, "POST", "/code", snippet("1", "unknown", "python"), 500, "RUNTIME_ERROR", "context not found"},
 		{s, "POST", "/code/context", object{}, 400, "INVALID_REQUEST_BODY", "language is required"},
 		{s, "POST", "/code/context", object{"language": "python", "cwd": "$NOWHERE"}, 400, "INVALID_REQUEST_BODY", "cwd"},
-		{s, "POST", "/code/context", object{"language": "python", "cwd": "/proc/x"}, 400, "INVALID_REQUEST_BODY", "cwd"},
+		{s, "POST", "/code/context", object{"language": "python", "cwd": "/proc/x"}, 500, "RUNTIME_ERROR", "working directory"},
 		{s, "POST", "/code/context", object{"language": "command"}, 500, "RUNTIME_ERROR", "unsupported language context operation"},
 		{s, "GET", "/code/contexts?language=sql", nil, 501, "NOT_SUPPORTED", "SQL"},
 		{s, "GET", "/code/contexts?language=command", nil, 500, "RUNTIME_ERROR", "unsupported language context operation"},

@@ -76,7 +76,9 @@ func start(t *testing.T, s setup) *sandbox {
 	cmds := command.New(command.Config{Starter: reaper, Env: env, EnvFile: sb.envFile, OutputDirs: out, Log: log})
 	workers := identity.New(reaper, env)
 	terminals := terminal.New(terminal.Config{Starter: reaper, Commands: cmds, Proc: "/proc", Log: log})
-	snippets := code.New(code.Config{Kernels: s.kernels, Missing: "no kernels here", Env: env})
+	snippets := code.New(code.Config{Kernels: s.kernels, Missing: "no kernels here", MakeDir: func(cwd string) (string, error) {
+		return cmds.MakeDir(cwd, env)
+	}})
 	px := proxy.New(BackendFailed, log)
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
