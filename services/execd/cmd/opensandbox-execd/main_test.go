@@ -13,7 +13,7 @@ func TestDependencies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := []string{"opensandbox/services/execd/", "opensandbox/libs/fault", "golang.org/x/sys/unix", "github.com/coder/websocket"}
+	allowed := []string{"opensandbox/services/execd/", "opensandbox/libs/fault", "golang.org/x/sys/unix", "github.com/coder/websocket", "github.com/pelletier/go-toml/v2"}
 next:
 	for dep := range strings.FieldsSeq(string(out)) {
 		first, _, _ := strings.Cut(dep, "/")

@@ -121,7 +121,7 @@ func serve(o options, env []string, stderr io.Writer) (int, error) {
 	if err := takeToken(&o); err != nil {
 		return 1, err
 	}
-	set, err := hooks.Parse(o.lifecycle)
+	set, err := loadHooks(o, env, log)
 	if err != nil {
 		return 1, err
 	}

@@ -32,7 +32,7 @@ func TestHookBeforeTheEntryPoint(t *testing.T) {
 	file := func(name string) string { return filepath.Join(dir, name) }
 	run := func(port, hook, entry string) (int, string) {
 		var out bytes.Buffer
-		env := append(os.Environ(), "EXECD_ENVS="+file("env"), "OPENSANDBOX_LIFECYCLE="+hook)
+		env := append(os.Environ(), "EXECD_ENVS="+file("env"), "HOME="+dir, "OPENSANDBOX_LIFECYCLE="+hook)
 		code := Run([]string{"--init", "--port", port, "--", "sh", "-c", entry}, env, &out, &out)
 		return code, out.String()
 	}
@@ -71,7 +71,7 @@ func TestHookBeforeTheEntryPoint(t *testing.T) {
 func TestSignalDuringTheHook(t *testing.T) {
 	dir := t.TempDir()
 	running := filepath.Join(dir, "running")
-	env := append(os.Environ(), "EXECD_ENVS="+filepath.Join(dir, "env"),
+	env := append(os.Environ(), "EXECD_ENVS="+filepath.Join(dir, "env"), "HOME="+dir,
 		`OPENSANDBOX_LIFECYCLE={"preStart":{"command":["sh","-c","touch `+running+`; sleep 1000"]}}`)
 	sent := make(chan error, 1)
 	go func() {
@@ -87,5 +87,46 @@ func TestSignalDuringTheHook(t *testing.T) {
 	code := Run([]string{"--init", "--port", freePort(t), "--", "sleep", "1000"}, env, &out, &out)
 	if err := <-sent; err != nil || code != 128+int(syscall.SIGTERM) || !strings.Contains(out.String(), "stopped by terminated") {
 		t.Errorf("got %d %q, %v", code, out.String(), err)
+	}
+}
+
+// TestHooksOutliveTheirVariable: a run with the variable keeps the hooks for one without it. Not parallel: see TestEntryPointDecides.
+func TestHooksOutliveTheirVariable(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	hook := `OPENSANDBOX_LIFECYCLE={"preStart":{"command":["sh","-c","echo hook >>` + file("order") + `"]}}`
+	run := func(variables ...string) (int, string) {
+		var out bytes.Buffer
+		env := append(append(os.Environ(), "EXECD_ENVS="+file("env"), "HOME="+dir), variables...)
+		code := Run([]string{"--init", "--port", freePort(t), "--", "sh", "-c", "echo entry >>" + file("order")}, env, &out, &out)
+		return code, out.String()
+	}
+	if err := os.WriteFile(file("plain"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		variables   []string
+		code        int
+		out, order  string
+		description string
+	}{
+		{nil, 0, "", "entry", "no hooks"},
+		{[]string{hook}, 0, "", "hook entry", "the variable"},
+		{nil, 0, "", "hook entry", "its file"},
+		{[]string{"EXECD_LIFECYCLE_CONFIG=" + file("other/hooks.toml")}, 0, "", "entry", "another file, which is missing"},
+		{[]string{"EXECD_LIFECYCLE_CONFIG=" + file("other/hooks.toml"), hook}, 0, "", "hook entry", "the variable beside another file"},
+		{[]string{"EXECD_LIFECYCLE_CONFIG=" + file("other/hooks.toml")}, 0, "", "hook entry", "that file"},
+		{[]string{"EXECD_LIFECYCLE_CONFIG=" + file("plain/hooks.toml"), hook}, 1, "not a directory", "", "a file that was named and cannot be written"},
+		{[]string{"EXECD_LIFECYCLE_CONFIG=" + file("env"), "EXECD_ENVS=" + file("env2")}, 1, "version: expected 1", "", "a file of something else"},
+		{[]string{"HOME=" + file("plain"), hook}, 0, "the hooks are in their variable only", "hook entry", "a home that cannot be written"},
+		{[]string{"OPENSANDBOX_LIFECYCLE={}"}, 0, "", "entry", "a variable without hooks"},
+		{nil, 0, "", "entry", "its file"},
+	} {
+		code, out := run(tt.variables...)
+		order, _ := os.ReadFile(file("order"))
+		_ = os.Remove(file("order"))
+		if code != tt.code || !strings.Contains(out, tt.out) || tt.out == "" && out != "" || strings.Join(strings.Fields(string(order)), " ") != tt.order {
+			t.Errorf("%s: got %d %q, order %q; want %d %q, order %q", tt.description, code, out, order, tt.code, tt.out, tt.order)
+		}
 	}
 }

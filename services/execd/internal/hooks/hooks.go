@@ -1,5 +1,5 @@
 // Package hooks runs the commands that belong to a sandbox's life: one before its entry point, and some again and again beside it.
-// They are given in the variable OPENSANDBOX_LIFECYCLE, as in OpenSandbox 1.1.1.
+// They are given in the variable OPENSANDBOX_LIFECYCLE, or else in a file that an earlier run has written, as in OpenSandbox 1.1.1.
 package hooks
 
 import (
@@ -44,32 +44,41 @@ type Set struct {
 	Periodic []Periodic
 }
 
-// wireHook is the JSON form of both kinds.
-type wireHook struct {
-	Name     string   `json:"name"`
-	Schedule string   `json:"schedule"`
-	Command  []string `json:"command"`
-	Timeout  *int     `json:"timeoutSeconds"`
+// wireSet is a Set as the variable has it in JSON, and the file in TOML.
+type wireSet struct {
+	Version  int        `json:"-" toml:"version"`
+	PreStart *wireHook  `json:"preStart" toml:"preStart,omitempty"`
+	Periodic []wireHook `json:"periodic" toml:"periodic,omitempty"`
 }
 
-// Parse reads the variable; an empty text is an empty set. Unknown keys are mistakes: a hook that is silently not run is worse than
-// a sandbox that does not start. All mistakes are reported at once, without quoting commands, which may hold secrets.
-func Parse(text string) (Set, error) {
+// wireHook is the form of both kinds of hooks.
+type wireHook struct {
+	Name     string   `json:"name" toml:"name,omitempty"`
+	Schedule string   `json:"schedule" toml:"schedule,omitempty"`
+	Command  []string `json:"command" toml:"command"`
+	Timeout  *int     `json:"timeoutSeconds" toml:"timeout_seconds,omitempty"`
+}
+
+// decodeVariable reads the text of the variable; ok is false for an empty one. Unknown keys are mistakes: a hook that is silently not run is
+// worse than a sandbox that does not start.
+func decodeVariable(text string) (s wireSet, ok bool, err error) {
 	if strings.TrimSpace(text) == "" {
-		return Set{}, nil
-	}
-	var wire struct {
-		PreStart *wireHook  `json:"preStart"`
-		Periodic []wireHook `json:"periodic"`
+		return wireSet{}, false, nil
 	}
 	d := json.NewDecoder(bytes.NewReader([]byte(text)))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&wire); err != nil {
-		return Set{}, fmt.Errorf("%s: %w", Variable, plain(err))
+	if err := d.Decode(&s); err != nil {
+		return wireSet{}, false, fmt.Errorf("%s: %w", Variable, plain(err))
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Set{}, fmt.Errorf("%s: text after the JSON object", Variable)
+		return wireSet{}, false, fmt.Errorf("%s: text after the JSON object", Variable)
 	}
+	return s, true, nil
+}
+
+// check turns a set into what is run. All mistakes are reported at once, without quoting commands, which may hold secrets; source says where
+// they are.
+func (wire wireSet) check(source string) (Set, error) {
 	var set Set
 	var problems []error
 	if w := wire.PreStart; w != nil {
@@ -98,7 +107,7 @@ func Parse(text string) (Set, error) {
 		set.Periodic, problems = append(set.Periodic, Periodic{h, schedule}), append(problems, err, serr, nerr)
 	}
 	if err := errors.Join(problems...); err != nil {
-		return Set{}, fmt.Errorf("%s: %w", Variable, err)
+		return Set{}, fmt.Errorf("%s: %w", source, err)
 	}
 	return set, nil
 }

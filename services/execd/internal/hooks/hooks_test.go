@@ -26,16 +26,16 @@ func TestMain(m *testing.M) {
 	reaptest.Main(m, reaper)
 }
 
-func TestParse(t *testing.T) {
+func TestLoad(t *testing.T) {
 	t.Parallel()
-	set, err := Parse(`{"preStart":{"command":["a","b c"],"timeoutSeconds":10800},
-		"periodic":[{"name":"one","schedule":"@hourly","command":["x"]},{"name":"two","schedule":"*/5 * * * *","command":["y"],"timeoutSeconds":300}]}`)
+	set, err := Load(`{"preStart":{"command":["a","b c"],"timeoutSeconds":10800},
+		"periodic":[{"name":"one","schedule":"@hourly","command":["x"]},{"name":"two","schedule":"*/5 * * * *","command":["y"],"timeoutSeconds":300}]}`, File{})
 	if err != nil || set.PreStart == nil || set.PreStart.Timeout != 3*time.Hour || strings.Join(set.PreStart.Command, "|") != "a|b c" || len(set.Periodic) != 2 ||
 		set.Periodic[0].Timeout != time.Minute || set.Periodic[1].Timeout != 5*time.Minute || set.Periodic[1].Name != "two" {
 		t.Errorf("got %+v, %v", set, err)
 	}
 	for _, text := range []string{"", " \n", "{}", `{"preStart":null,"periodic":null}`} {
-		if set, err := Parse(text); err != nil || set.PreStart != nil || len(set.Periodic) != 0 {
+		if set, err := Load(text, File{}); err != nil || set.PreStart != nil || len(set.Periodic) != 0 {
 			t.Errorf("%q: got %+v, %v", text, set, err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestParse(t *testing.T) {
 		`{"periodic":[{"name":"a","command":["x"]}]}`:                                          "schedule: want minute",
 		`{"periodic":[{"name":"a","schedule":"@daily","command":["x"]},{"name":"a ","schedule":"@daily","command":["x"]}]}`: "same name",
 	} {
-		_, err := Parse(text)
+		_, err := Load(text, File{})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), Variable) {
 			t.Errorf("%s: got %v, want %q", text, err, want)
 			continue

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
 	"opensandbox/services/execd/internal/reap"
 )
@@ -20,25 +21,15 @@ const killWait = 5 * time.Second
 // errStuck marks a command that could not even be killed.
 var errStuck = errors.New("it could not be killed")
 
-// Starter starts processes and signals their groups; *reap.Reaper is one.
-type Starter interface {
-	// Start runs a file; reap.ErrStopping means that the sandbox is going down.
-	Start(file string, argv []string, attr *syscall.ProcAttr) (*reap.Process, error)
-	// SignalGroup signals the group of a leader that was not collected yet.
-	SignalGroup(p *reap.Process, sig syscall.Signal)
-	// OrphanGroup signals what is left of a group and reports whether there was anything.
-	OrphanGroup(p *reap.Process, sig syscall.Signal) bool
-}
-
 // Runner runs hooks as execd's own user, with the environment of the sandbox and execd's own output.
 type Runner struct {
-	starter Starter
+	starter command.Starter
 	env     []string
 	log     *slog.Logger
 }
 
 // NewRunner returns a Runner. env is the environment of the sandbox, without execd's secrets.
-func NewRunner(starter Starter, env []string, log *slog.Logger) *Runner {
+func NewRunner(starter command.Starter, env []string, log *slog.Logger) *Runner {
 	return &Runner{starter: starter, env: env, log: log}
 }
 
