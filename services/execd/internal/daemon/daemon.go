@@ -40,8 +40,6 @@ import (
 const (
 	// settle is how long an entry point must live before execd answers: one that fails at once must look like a failed start.
 	settle = 5 * time.Millisecond
-	// lastWords is how long open answers may take after the last process has ended.
-	lastWords = 200 * time.Millisecond
 	// headerTimeout bounds how long a connection may take to say what it wants.
 	headerTimeout = 60 * time.Second
 	// idleTimeout is longer than clients keep idle connections, so that they close first and never lose a request.
@@ -70,22 +68,18 @@ func Run(args, env []string, stdout, stderr io.Writer) int {
 	case o.health:
 		return health(o.port, stderr)
 	}
-	code, err := serve(o, env, stderr)
+	code, err := serve(o, env, stdout, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "opensandbox-execd:", err)
 	}
 	return code
 }
 
-func newLogger(o options, stderr io.Writer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(prefixed{stderr}, &slog.HandlerOptions{Level: o.logLevel}))
-}
-
 // fileWorker serves one request with the identity that this process was started with. Parts that must wait go to the directory for
 // temporary files itself: the directory that execd made there is its own.
 func fileWorker(o options, env []string, stderr io.Writer) int {
 	spool := []string{temporary(env)}
-	if err := identity.Work(httpapi.NewFileWorker(files.New(env, spool), newLogger(o, stderr))); err != nil {
+	if err := identity.Work(httpapi.NewFileWorker(files.New(env, spool), newLogger(o, prefixed{stderr}))); err != nil {
 		fmt.Fprintln(stderr, "opensandbox-execd:", err)
 		return 1
 	}
@@ -116,8 +110,10 @@ func health(port int, stderr io.Writer) int {
 
 // serve follows a fixed order: token, entry point, listener. So an answer to /ping means that the entry point was started. With a
 // hook before the entry point the listener comes first: the hook may take hours, and need execd.
-func serve(o options, env []string, stderr io.Writer) (int, error) {
-	log := newLogger(o, stderr)
+func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
+	out := openLogs(o, stdout, stderr)
+	defer out.close()
+	log := newLogger(o, out)
 	if err := takeToken(&o); err != nil {
 		return 1, err
 	}
@@ -233,7 +229,8 @@ type app struct {
 	workers   *identity.Workers
 	proxy     *proxy.Proxy
 	server    *http.Server
-	failed    chan error // Receives the end of the listener.
+	failed    chan error    // Receives the end of the listener.
+	lastWords time.Duration // How long open answers may take after the last process has ended.
 	serving   sync.WaitGroup
 
 	hooks      *hooks.Runner
@@ -244,7 +241,7 @@ type app struct {
 
 func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
 	dirs := outputDirs(env)
-	a := &app{failed: make(chan error, 1), hooks: hooks.NewRunner(reaper, env, log)}
+	a := &app{failed: make(chan error, 1), lastWords: o.lastWords, hooks: hooks.NewRunner(reaper, env, log)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.commands = command.New(command.Config{
 		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
@@ -345,7 +342,7 @@ func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal) (int, error) {
 
 // drain lets open answers finish, for a short time.
 func (a *app) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	ctx, cancel := context.WithTimeout(context.Background(), a.lastWords)
 	defer cancel()
 	_ = a.server.Shutdown(ctx)
 }
@@ -363,13 +360,4 @@ func (a *app) close() {
 		a.jupyter.Close()
 	}
 	a.proxy.Close()
-}
-
-// prefixed marks our lines: stderr belongs to the user's entry point.
-type prefixed struct{ w io.Writer }
-
-// Write implements io.Writer; the handler calls it once per record.
-func (p prefixed) Write(b []byte) (int, error) {
-	_, err := p.w.Write(append([]byte("opensandbox-execd: "), b...))
-	return len(b), err
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"opensandbox/services/execd/internal/command"
 	"opensandbox/services/execd/internal/environ"
@@ -27,6 +28,12 @@ const (
 	jupyterTokenVariable = "JUPYTER_TOKEN"
 )
 
+// How long open answers may take once everything else has ended, as in OpenSandbox 1.1.1.
+const (
+	lastWordsVariable = "EXECD_API_GRACE_SHUTDOWN"
+	defaultLastWords  = 200 * time.Millisecond
+)
+
 // options are the settings of one run.
 type options struct {
 	port       int
@@ -41,7 +48,9 @@ type options struct {
 	argv       []string
 	envFile    string
 	lifecycle  string // The hooks, as JSON.
-	keep       bool   // Foreground commands go on when their client goes away.
+	lastWords  time.Duration
+	logOutputs []string // "stdout", "stderr" and paths; empty means stderr.
+	keep       bool     // Foreground commands go on when their client goes away.
 	// jupyterURL and jupyterToken say where code runs. Both are needed.
 	jupyterURL   string
 	jupyterToken string
@@ -56,6 +65,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	}
 	o.lifecycle, _ = lookup(hooks.Variable)
 	onDisconnect, _ := lookup("EXECD_ON_DISCONNECT")
+	lastWords, _ := lookup(lastWordsVariable)
 	o.jupyterURL, _ = lookup(jupyterHostVariable)
 	level := "warn"
 	fs := flag.NewFlagSet("opensandbox-execd", flag.ContinueOnError)
@@ -64,6 +74,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	fs.StringVar(&level, "log-level", level, "debug, info, warn or error, or 0 to 7 as in OpenSandbox 1.1.1")
 	fs.StringVar(&o.token, "access-token", "", "guards all routes but /ping; also EXECD_ACCESS_TOKEN")
 	fs.StringVar(&onDisconnect, "on-disconnect", onDisconnect, "end or keep foreground commands whose client goes away; also EXECD_ON_DISCONNECT")
+	fs.StringVar(&lastWords, "graceful-shutdown-timeout", lastWords, "how long open answers may take at the end, such as 200ms; also "+lastWordsVariable)
 	fs.StringVar(&o.jupyterURL, "jupyter-host", o.jupyterURL, "http:// or https:// URL of the Jupyter server that runs code; also "+jupyterHostVariable)
 	fs.StringVar(&o.jupyterToken, "jupyter-token", "", "its token; also "+jupyterTokenVariable)
 	fs.BoolVar(&o.tokenStdin, "token-stdin", false, "read one line of JSON, {\"token\":…,\"open_proxy\":…}, from stdin before anything else")
@@ -76,7 +87,9 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	}
 	o.argv = fs.Args()
 	o.takeSecrets(fs, lookup)
-	return o, errors.Join(append(o.check(onDisconnect), o.setLevel(level))...)
+	var logErr error
+	o.logOutputs, logErr = logOutputs(lookup)
+	return o, errors.Join(append(o.check(onDisconnect), o.setLevel(level), o.setLastWords(lastWords), logErr)...)
 }
 
 // takeSecrets reads the variables of those flags that were not given. The variables are no default values of the flags, which --help and every
@@ -116,6 +129,19 @@ func (o *options) check(onDisconnect string) (errs []error) {
 func (o *options) setLevel(level string) (err error) {
 	o.logLevel, err = parseLevel(level)
 	return err
+}
+
+func (o *options) setLastWords(text string) error {
+	o.lastWords = defaultLastWords
+	if text == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("--graceful-shutdown-timeout or %s: %q is not a duration such as 200ms or 1s", lastWordsVariable, text)
+	}
+	o.lastWords = d
+	return nil
 }
 
 // parseLevel accepts names, and the numbers of OpenSandbox 1.1.1: up to 3 errors, 4 warnings, 5 and 6 information, 7 everything.
