@@ -347,3 +347,42 @@ func TestSignalsReachTheGroup(t *testing.T) {
 		})
 	}
 }
+
+// TestStopIsOrderly has the engine stop containers, with more patience than execd has.
+func TestStopIsOrderly(t *testing.T) {
+	t.Parallel()
+	const deaf = "trap '' TERM; touch /tmp/set; while :; do sleep 0.05; done"
+	tests := []struct {
+		name, entry, beside, want string
+		told, killed              bool
+	}{
+		{"ends", "trap 'exit 9' TERM; touch /tmp/set; while :; do sleep 0.05; done", "trap 'touch /tmp/told; exit' TERM; touch /tmp/beside; while :; do sleep 0.05; done", "9", true, false},
+		{"is deaf", deaf, "trap 'touch /tmp/told; exit' TERM; touch /tmp/beside; while :; do sleep 0.05; done", "137", true, true},
+		{"all are deaf", deaf, "trap '' TERM; touch /tmp/beside; while :; do sleep 0.05; done", "137", false, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := launch(t, busyboxImage, "1234:1234", "sh", "-c", tt.entry).ready()
+			status, body := c.request("POST", "/command", secret, map[string]any{"command": tt.beside, "background": true})
+			if status != http.StatusOK {
+				t.Fatalf("background: %d %s", status, body)
+			}
+			for end := time.Now().Add(30 * time.Second); c.sh("ls /tmp/set /tmp/beside | cat") != "/tmp/beside\n/tmp/set\n"; time.Sleep(20 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("the processes do not get ready")
+				}
+			}
+			docker(t, "stop", "-t", "600", c.name)
+			if got := c.wait(); got != tt.want {
+				t.Errorf("got exit status %s, want %s", got, tt.want)
+			}
+			if killed := strings.Contains(c.logs(), "it goes on after SIGTERM"); killed != tt.killed {
+				t.Errorf("killed %t, want %t; logs:\n%s", killed, tt.killed, c.logs())
+			}
+			if err := exec.Command("docker", "cp", c.name+":/tmp/told", "-").Run(); (err == nil) != tt.told {
+				t.Errorf("the command beside the entry point: %v, want it told: %t", err, tt.told)
+			}
+		})
+	}
+}

@@ -165,7 +165,10 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 			return 1, err
 		}
 	}
-	return a.wait(work, signals)
+	if work == nil {
+		return a.idle(signals)
+	}
+	return a.attend(work, signals)
 }
 
 // forEntryPoint returns the environment of the entry point. It is what starts the Jupyter server, whose token commands do not get.
@@ -229,7 +232,8 @@ type app struct {
 	workers   *identity.Workers
 	proxy     *proxy.Proxy
 	server    *http.Server
-	failed    chan error    // Receives the end of the listener.
+	failed    chan error // Receives the end of the listener.
+	log       *slog.Logger
 	lastWords time.Duration // How long open answers may take after the last process has ended.
 	serving   sync.WaitGroup
 
@@ -241,7 +245,7 @@ type app struct {
 
 func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
 	dirs := outputDirs(env)
-	a := &app{failed: make(chan error, 1), lastWords: o.lastWords, hooks: hooks.NewRunner(reaper, env, log)}
+	a := &app{failed: make(chan error, 1), log: log, lastWords: o.lastWords, hooks: hooks.NewRunner(reaper, env, log)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.commands = command.New(command.Config{
 		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
@@ -305,36 +309,51 @@ func (a *app) listen(port int) error {
 	return nil
 }
 
-// wait serves until the entry point ends, the listener fails or, without an entry point, a signal says stop.
-func (a *app) wait(work *pid1.Workload, signals <-chan os.Signal) (int, error) {
-	var ended <-chan struct{}
-	if work != nil {
-		ended = work.Done()
+// idle serves, without an entry point, until the listener fails or a signal says stop.
+func (a *app) idle(signals <-chan os.Signal) (int, error) {
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
+				a.drain()
+				return 0, nil
+			}
+		case err := <-a.failed:
+			return 1, err
+		}
 	}
+}
+
+// attend serves until the entry point ends or the listener fails. Signals go to the entry point. With the first SIGTERM the sandbox stops: an
+// engine sends it, and kills everything at once when that takes too long. Other signals are messages, whatever the entry point makes of them.
+func (a *app) attend(work *pid1.Workload, signals <-chan os.Signal) (int, error) {
+	grace := pid1.Grace
+	var deadline time.Time
+	var late <-chan time.Time
 	for {
 		select {
 		case sig := <-signals:
 			if sig == syscall.SIGPIPE {
 				continue
 			}
-			if work != nil {
-				work.Signal(sig)
-				continue
+			work.Signal(sig)
+			if sig == syscall.SIGTERM && late == nil {
+				deadline, late = time.Now().Add(pid1.StopGrace), time.After(pid1.StopGrace)
 			}
-			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
-				a.drain()
-				return 0, nil
-			}
-		case <-ended:
+		case <-late:
+			a.log.Warn("the entry point is killed: it goes on after SIGTERM", "waited", pid1.StopGrace)
+			work.Kill()
+		case <-work.Done():
 			a.stop()
-			if work.Sweep(pid1.Grace) {
+			if late != nil {
+				grace = max(time.Until(deadline), 0) + pid1.StopRest
+			}
+			if work.Sweep(grace) {
 				a.drain() // Answers to commands that were just ended still have their last event to send.
 			}
 			return work.ExitCode(), nil
 		case err := <-a.failed:
-			if work != nil {
-				work.Sweep(pid1.Grace)
-			}
+			work.Sweep(grace)
 			return 1, err
 		}
 	}

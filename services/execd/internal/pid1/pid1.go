@@ -22,6 +22,11 @@ import (
 const (
 	// Grace is the longest time between SIGTERM and SIGKILL for what the entry point leaves behind.
 	Grace = 10 * time.Second
+	// StopGrace is how long the entry point may go on after a SIGTERM to the sandbox. With StopRest and the last words of the daemon it is
+	// within the 10 s that engines give a container before they kill all of it at once.
+	StopGrace = 8 * time.Second
+	// StopRest is what everything else then gets at least between SIGTERM and SIGKILL; it gets what the entry point has left of StopGrace too.
+	StopRest = time.Second
 	// killWait is how long killed processes may take to disappear; one that hangs in the kernel is left to the kernel.
 	killWait = time.Second
 
@@ -120,6 +125,9 @@ func (w *Workload) Signal(sig os.Signal) {
 		w.reaper.SignalGroup(w.proc, s)
 	}
 }
+
+// Kill ends the entry point's group at once.
+func (w *Workload) Kill() { w.reaper.SignalGroup(w.proc, syscall.SIGKILL) }
 
 // Sweep ends every process that is left: SIGTERM, at most grace, SIGKILL. It returns as soon as nothing is left, and reports
 // whether there was anything. No new process can be started from here on.
