@@ -1,7 +1,6 @@
 package files
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -75,7 +74,7 @@ func follow(path string) (string, fs.FileInfo, error) {
 
 // beside creates the temporary file with the owner of the file it will replace; nil without an error means that this file must be
 // written in place. Until it is complete, only its owner can read it, unless it is new and gets the default mode.
-func beside(target string, old fs.FileInfo, want resolved) (*os.File, error) {
+func beside(target string, old fs.FileInfo, want resolved) (*temporary, error) {
 	mode := fs.FileMode(0o600)
 	if old == nil && !want.hasMode {
 		mode = 0o777 // Less the umask: the default of OpenSandbox 1.1.1.
@@ -87,8 +86,7 @@ func beside(target string, old fs.FileInfo, want resolved) (*os.File, error) {
 			return nil, nil
 		}
 	}
-	name := filepath.Join(filepath.Dir(target), ".opensandbox-upload-"+rand.Text())
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	f, err := newTemporary(filepath.Dir(target), mode)
 	if err != nil || st == nil {
 		return f, err
 	}
@@ -99,21 +97,16 @@ func beside(target string, old fs.FileInfo, want resolved) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		f.Close()
-		_ = os.Remove(name)
+		f.discard()
 		return nil, nil
 	}
 	return f, nil
 }
 
 // replaceWith fills tmp, makes it durable and puts it in the target's place.
-func replaceWith(tmp *os.File, target string, src io.Reader, old fs.FileInfo, want resolved) (err error) {
-	defer func() {
-		if tmp.Close(); err != nil {
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	if err := fill(tmp, src); err != nil {
+func replaceWith(tmp *temporary, target string, src io.Reader, old fs.FileInfo, want resolved) error {
+	defer tmp.discard()
+	if err := fill(tmp.File, src); err != nil {
 		return err
 	}
 	if old != nil && !want.hasMode {
@@ -121,14 +114,14 @@ func replaceWith(tmp *os.File, target string, src io.Reader, old fs.FileInfo, wa
 			return broken(err)
 		}
 	}
-	if err := want.apply(tmp.Name()); err != nil {
+	if err := want.apply(tmp.path()); err != nil {
 		return err
 	}
 	if err := tmp.Sync(); err != nil {
 		return broken(err)
 	}
-	if err := os.Rename(tmp.Name(), target); err != nil {
-		if old == nil {
+	if err := tmp.takePlace(target); err != nil {
+		if old == nil && tmp.name != "" {
 			return broken(err)
 		}
 		return fromTemporary(tmp, target, want)
@@ -136,18 +129,13 @@ func replaceWith(tmp *os.File, target string, src io.Reader, old fs.FileInfo, wa
 	return syncDir(filepath.Dir(target))
 }
 
-// fromTemporary copies a finished temporary file over a target that cannot be renamed over, such as a single-file mount.
-func fromTemporary(tmp *os.File, target string, want resolved) error {
+// fromTemporary copies a finished temporary file over a target that cannot be renamed over, such as a single-file mount, and where the kernel
+// gives no name to a file without one.
+func fromTemporary(tmp *temporary, target string, want resolved) error {
 	if _, err := tmp.Seek(0, io.SeekStart); err != nil {
 		return broken(err)
 	}
-	if err := overwrite(target, tmp, want); err != nil {
-		return err
-	}
-	if err := os.Remove(tmp.Name()); err != nil {
-		return broken(err)
-	}
-	return nil
+	return overwrite(target, tmp, want)
 }
 
 func overwrite(target string, src io.Reader, want resolved) error {

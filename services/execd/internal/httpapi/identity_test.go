@@ -172,19 +172,30 @@ func TestIdentityClientLeaves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	temporary := func() []string {
-		found, _ := filepath.Glob(filepath.Join(open, ".opensandbox-*"))
+	// The file may be one without a name: then only its worker knows it.
+	temporary := func() (found []string) {
+		found, _ = filepath.Glob(filepath.Join(open, ".opensandbox-*"))
+		fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+		for _, fd := range fds {
+			if link, err := os.Readlink(fd); err == nil && strings.HasPrefix(link, open+"/") {
+				found = append(found, link)
+			}
+		}
 		return found
 	}
-	for len(temporary()) == 0 {
-		time.Sleep(time.Millisecond)
+	for end := time.Now().Add(time.Minute); len(temporary()) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no temporary file is made")
+		}
 	}
 	_ = w.CloseWithError(errors.New("cut"))
 	if err := <-sent; err == nil {
 		t.Error("the cut request succeeded")
 	}
-	for len(temporary()) > 0 {
-		time.Sleep(time.Millisecond)
+	for end := time.Now().Add(time.Minute); len(temporary()) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%q stays", temporary())
+		}
 	}
 	if got, err := os.ReadFile(filepath.Join(open, "target")); err != nil || string(got) != "old" {
 		t.Errorf("got %q, %v", got, err)
