@@ -176,6 +176,7 @@ func TestUsage(t *testing.T) {
 		out  string
 	}{
 		{[]string{"--version"}, 0, "opensandbox-execd"}, {[]string{"--help"}, 0, "-token-stdin"}, {[]string{"--bad"}, 2, "not defined"},
+		{[]string{"--runtime-init"}, 2, "not defined"},
 		{[]string{"--health", "--port", "1"}, 1, "connection refused"},
 	} {
 		var out bytes.Buffer

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -15,7 +16,8 @@ func TestRouting(t *testing.T) {
 	}
 	s.do("HEAD", "/ping", nil).wantEmpty(t)
 	s.do("GET", "/v1/v1//isolated/nothing", nil).wantError(t, 503, codeNotSupported)
-	for _, path := range []string{"/", "/nope", "/ping/x", "/command/status", "/command/status/", "/command//logs", "/proxy", "/./ping", "/files"[:5]} {
+	for _, path := range []string{"/", "/nope", "/ping/x", "/command/status", "/command/status/", "/command//logs", "/proxy", "/./ping", "/files"[:5],
+		"/execution/instance", "/execution/operation", "/command/operations"} {
 		s.do("GET", path, nil).wantError(t, 404, codeNotFound)
 	}
 	for _, tt := range []struct{ method, path, allow string }{
@@ -104,10 +106,14 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	dec := json.NewDecoder(res.Body)
+	rd := bufio.NewReader(res.Body)
 	for range 2 {
-		if err := dec.Decode(&m); err != nil || len(m) != 5 {
-			t.Fatalf("watch: %v %v", m, err)
+		line, err := rd.ReadBytes('\n')
+		if err != nil || json.Unmarshal(line, &m) != nil || len(m) != 5 {
+			t.Fatalf("watch: %s %v", line, err)
+		}
+		if line, err = rd.ReadBytes('\n'); err != nil || len(line) != 1 {
+			t.Fatalf("watch: got %q %v, want an empty line", line, err)
 		}
 	}
 	if got := res.Header.Get("Content-Type"); got != "text/event-stream" {

@@ -293,6 +293,10 @@ func TestInfoAndPermissions(t *testing.T) {
 	if err != nil || fi.Mode() != 0o751 || fi.Sys().(*syscall.Stat_t).Uid != 65534 {
 		t.Errorf("after permissions: %v %v", fi.Mode(), err)
 	}
+	s.do("POST", "/files/permissions", obj{p: obj{"group": "nogroup"}, link: obj{"mode": 0}}).wantEmpty(t)
+	if fi, err := os.Stat(p); err != nil || fi.Mode() != 0o751 || fi.Sys().(*syscall.Stat_t).Gid != 65534 {
+		t.Errorf("without a mode, and with 0: %v %v", fi.Mode(), err)
+	}
 	s.do("POST", "/files/permissions", obj{s.path("nope"): obj{"mode": 644}}).wantError(t, 500, codeRuntime)
 	s.do("POST", "/files/permissions", obj{p: obj{"mode": 989}}).wantError(t, 500, codeRuntime)
 	s.do("POST", "/files/permissions", obj{p: obj{"group": "no-such-group"}}).wantError(t, 500, codeRuntime)
