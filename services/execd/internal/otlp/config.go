@@ -1,5 +1,5 @@
 // Package otlp pushes metrics of this daemon to an OpenTelemetry collector: OTLP 1.x over HTTP in its JSON form. It is written by
-// hand because the official exporter brings gRPC and protocol buffers, which would double a program that is in every sandbox.
+// hand because the official exporter brings gRPC and protocol buffers, which would double a program that is in every sandbox (ADR 15).
 package otlp
 
 import (
