@@ -38,7 +38,7 @@ func (m *Manager) RunJob(ctx context.Context, j *Job, sink Sink) (Result, error)
 		return Result{}, stopping(reap.ErrStopping)
 	}
 	defer m.workers.Done()
-	out, err := newPump("stdout", sink)
+	out, err := newPump("stdout", sink, m.spillFile())
 	if err != nil {
 		return Result{}, err
 	}
@@ -60,9 +60,7 @@ func (m *Manager) RunJob(ctx context.Context, j *Job, sink Sink) (Result, error)
 	if late {
 		return Result{}, ErrTimedOut
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return Result{Took: rec.ended.Sub(began), Code: rec.code, Problem: rec.problem}, nil
+	return m.result(rec, began, out), nil
 }
 
 // startJob starts the process. Its record is in no list: only RunJob knows it.

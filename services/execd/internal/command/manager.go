@@ -45,11 +45,15 @@ type Config struct {
 	Env []string
 	// EnvFile is read for each command; empty means none.
 	EnvFile string
-	// OutputDirs are tried in order for the output of background commands; the first that can be written is used.
+	// OutputDirs are tried in order for the output of background commands; the first that can be written is used. So are those for output
+	// that waits for its reader.
 	OutputDirs []string
 	// KeepOnDisconnect lets foreground commands go on whose client went away and whose request does not say what to do then.
 	KeepOnDisconnect bool
-	Log              *slog.Logger
+	// SpillLimit is how many bytes of a command's output may wait in a file for a client that does not take them; 0 means none. What has
+	// no room there makes the command wait.
+	SpillLimit int64
+	Log        *slog.Logger
 }
 
 // Manager starts commands and remembers them. Its methods may be called concurrently.

@@ -21,19 +21,25 @@ const (
 	// maxLine bounds a line in memory; a longer one is delivered in several pieces. Readers join pieces that lack a terminator
 	// with a newline of their own, so the bound is far above ordinary lines.
 	maxLine = 4 << 20
+	// givenLines bounds the lines that a sink gets at once: those of a full buffer can be so many that encoding them takes as long as a slow
+	// client, and a sink that works is not to look like one that waits.
+	givenLines = 1 << 10
 	// discardSize is the buffer of a pipe that nobody listens to any more.
 	discardSize = 4 << 10
 )
 
-// pump reads one output pipe of a foreground command: first for the sink, later to throw it away.
+// pump reads one output pipe of a foreground command: first for the sink, later to throw it away. Its relief reads in its place while the
+// sink takes nothing.
 type pump struct {
 	stream   string
 	sink     Sink
 	r        *os.File
 	raw      syscall.RawConn // Of r.
 	writeEnd uintptr
+	relief   relief
 
 	delivered chan struct{} // Closed when nothing more will be given to the sink.
+	lost      error         // Valid then: why output never reached the sink that should have.
 
 	mu   sync.Mutex // Held while bytes leave the pipe, so that each is either in the pipe or in read.
 	read int64      // Bytes read so far.
@@ -41,7 +47,8 @@ type pump struct {
 	over time.Time  // When the command ended; zero before.
 }
 
-func newPump(stream string, sink Sink) (*pump, error) {
+// newPump makes a pipe. What the sink does not take may wait in the file.
+func newPump(stream string, sink Sink, file spillFile) (*pump, error) {
 	var fds [2]int
 	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)
@@ -59,7 +66,10 @@ func newPump(stream string, sink Sink) (*pump, error) {
 		syscall.Close(fds[1])
 		return nil, fmt.Errorf("pipe: %w", err)
 	}
-	return &pump{stream: stream, sink: sink, r: r, raw: raw, writeEnd: uintptr(fds[1]), delivered: make(chan struct{})}, nil
+	p := &pump{stream: stream, sink: sink, r: r, raw: raw, writeEnd: uintptr(fds[1]), delivered: make(chan struct{})}
+	p.relief = relief{p: p, backlog: backlog{file: file}}
+	p.relief.changed.L = &p.relief.mu
+	return p, nil
 }
 
 // abandon closes both ends of a pipe that no process got.
@@ -79,7 +89,8 @@ func (p *pump) leaderEnded() {
 	_ = p.r.SetReadDeadline(p.over.Add(drainIdle)) // Fails only when the pipe is closed, which ends the pump as well.
 }
 
-// take reads what is in the pipe, as os.File.Read does, and counts it in one step with taking it out.
+// take reads what is in the pipe, as os.File.Read does, and counts it in one step with taking it out. During the drain it moves the
+// deadline.
 func (p *pump) take(b []byte) (n int, err error) {
 	waited := p.raw.Read(func(fd uintptr) bool {
 		p.mu.Lock()
@@ -101,6 +112,7 @@ func (p *pump) take(b []byte) (n int, err error) {
 	case n == 0:
 		return 0, io.EOF
 	}
+	p.extend()
 	return n, nil
 }
 
@@ -113,8 +125,10 @@ func (p *pump) short() bool {
 
 // run reads until every writer has closed the pipe.
 func (p *pump) run() {
+	defer p.relief.calls.Wait() // One may read until the pipe is closed.
 	defer p.r.Close()
 	open := p.deliver()
+	p.relief.close()
 	close(p.delivered)
 	if !open {
 		return
@@ -135,7 +149,14 @@ func (p *pump) deliver() (open bool) {
 	held := 0 // Bytes at the front of buf that belong to an unfinished line.
 	var lines [][]byte
 	for {
-		n, err := p.take(buf[held:])
+		n, err := p.relief.waiting(buf[held:])
+		if err != nil {
+			p.lost = err
+			return true
+		}
+		if n == 0 {
+			n, err = p.take(buf[held:])
+		}
 		if n > 0 {
 			end := held + n
 			var rest int
@@ -144,14 +165,13 @@ func (p *pump) deliver() (open bool) {
 				rest = sse.CutText(buf, len(buf)-8)
 				lines = append(lines, buf[:rest])
 			}
-			if len(lines) > 0 && p.sink.Output(p.stream, lines) != nil {
+			if p.give(lines) != nil {
 				return true
 			}
 			held = copy(buf, buf[rest:end])
 			buf = resize(buf, held)
 		}
 		if err == nil {
-			p.extend()
 			continue
 		}
 		late := errors.Is(err, os.ErrDeadlineExceeded)
@@ -159,11 +179,23 @@ func (p *pump) deliver() (open bool) {
 			_ = p.r.SetReadDeadline(time.Now().Add(drainIdle))
 			continue
 		}
-		if held > 0 && p.sink.Output(p.stream, [][]byte{buf[:held]}) != nil {
+		if held > 0 && p.give([][]byte{buf[:held]}) != nil {
 			return late
 		}
 		return late
 	}
+}
+
+// give hands lines to the sink, in parts that take no longer than the sink lets them.
+func (p *pump) give(lines [][]byte) error {
+	for len(lines) > 0 {
+		n := min(len(lines), givenLines)
+		if err := p.relief.give(lines[:n]); err != nil {
+			return err
+		}
+		lines = lines[n:]
+	}
+	return nil
 }
 
 // extend moves the deadline after output that came during the drain.

@@ -37,7 +37,7 @@ func TestTheLastWordsReachASlowReader(t *testing.T) {
 	defer all.Wait()
 	for i := range rounds {
 		sink := &stallingSink{open: make(chan struct{})}
-		p, err := newPump("stdout", sink)
+		p, err := newPump("stdout", sink, spillFile{allowed: newAllowance(0)})
 		if err != nil {
 			t.Fatal(err)
 		}

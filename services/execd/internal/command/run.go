@@ -25,7 +25,7 @@ const (
 )
 
 // Sink receives what happens to a command. Output is called from two goroutines; after it returned an error the rest of the
-// output is thrown away while the command goes on.
+// output is thrown away while the command goes on. A call that takes longer than 20 ms makes the command's further output wait elsewhere.
 type Sink interface {
 	// Started tells the id, before any output.
 	Started(id string)
@@ -37,7 +37,7 @@ type Sink interface {
 type Result struct {
 	// Took is the time from start to end; for a background command, the time to start it.
 	Took time.Duration
-	// Code is the exit code; -1 for a death by signal. It means nothing when StartErr is set.
+	// Code is the exit code; -1 for a death by signal, and when output was lost that waited on a disk for a slow reader. It means nothing when StartErr is set.
 	Code int
 	// Problem is the end in words when Code is not 0.
 	Problem string
@@ -58,11 +58,12 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 		return Result{}, err
 	}
 	id, began := newID(), time.Now()
-	out, err := newPump("stdout", sink)
+	file := m.spillFile()
+	out, err := newPump("stdout", sink, file)
 	if err != nil {
 		return Result{}, err
 	}
-	errs, err := newPump("stderr", sink)
+	errs, err := newPump("stderr", sink, file)
 	if err != nil {
 		out.abandon()
 		return Result{}, err
@@ -96,9 +97,21 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 			return Result{}, ctx.Err()
 		}
 	}
+	return m.result(rec, began, out, errs), nil
+}
+
+// result is the end of a command whose output was delivered. Output that was lost on the way is a failure, whatever the command itself says.
+func (m *Manager) result(rec *record, began time.Time, pumps ...*pump) Result {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	return Result{Took: rec.ended.Sub(began), Code: rec.code, Problem: rec.problem}, nil
+	res := Result{Took: rec.ended.Sub(began), Code: rec.code, Problem: rec.problem}
+	m.mu.Unlock()
+	for _, p := range pumps {
+		if p.lost != nil {
+			res.Code, res.Problem = -1, p.lost.Error()
+			m.cfg.Log.Error("output was lost", "stream", p.stream, "error", p.lost)
+		}
+	}
+	return res
 }
 
 // left ends a command whose client went away, unless it is to be kept or has ended already: what it left behind then goes on.

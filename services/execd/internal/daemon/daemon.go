@@ -248,7 +248,7 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 	a := &app{failed: make(chan error, 1), log: log, lastWords: o.lastWords, hooks: hooks.NewRunner(reaper, env, log)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.commands = command.New(command.Config{
-		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, Log: log,
+		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, SpillLimit: o.spillLimit, Log: log,
 	})
 	a.workers = identity.New(reaper, env)
 	a.terminals = terminal.New(terminal.Config{Starter: reaper, Commands: a.commands, Proc: "/proc", Log: log})

@@ -29,11 +29,15 @@ func TestParse(t *testing.T) {
 		strings.Join(o.argv, " ") != "sleep --x" || o.envFile != "/run/opensandbox/env" {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	o, err = parse([]string{"--access-token", flag}, []string{"EXECD_ACCESS_TOKEN=" + variable, "EXECD_ENVS=/x", "EXECD_ON_DISCONNECT=keep"}, io.Discard)
-	if err != nil || !o.keep || o.token != flag || o.envFile != "/x" || o.port != DefaultPort || o.logLevel != slog.LevelWarn {
+	env := []string{"EXECD_ACCESS_TOKEN=" + variable, "EXECD_ENVS=/x", "EXECD_ON_DISCONNECT=keep", "EXECD_SPILL_LIMIT=4096"}
+	o, err = parse([]string{"--access-token", flag}, env, io.Discard)
+	if err != nil || !o.keep || o.spillLimit != 4096 || o.token != flag || o.envFile != "/x" || o.port != DefaultPort || o.logLevel != slog.LevelWarn {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"--init"}, {"x"}, {"--port", "0"}, {"--port", "70000"}, {"--log-level", "loud"}, {"--on-disconnect", "perhaps"}, {"--nope"}} {
+	for _, args := range [][]string{
+		{"--init"}, {"x"}, {"--port", "0"}, {"--port", "70000"}, {"--log-level", "loud"}, {"--on-disconnect", "perhaps"}, {"--spill-limit", "1G"},
+		{"--spill-limit", "-1"}, {"--nope"},
+	} {
 		if _, err := parse(args, nil, io.Discard); err == nil {
 			t.Errorf("%q was accepted", args)
 		}

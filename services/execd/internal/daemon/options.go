@@ -22,6 +22,12 @@ const DefaultPort = 44772
 // RuntimeDir is a small writable file system that every sandbox has, whatever its image and user.
 const RuntimeDir = "/run/opensandbox"
 
+// How much of a command's output may wait in a file for a slow client, in bytes.
+const (
+	spillLimitVariable = "EXECD_SPILL_LIMIT"
+	defaultSpillLimit  = 1 << 30
+)
+
 // Where the Jupyter server is, as in OpenSandbox 1.1.1.
 const (
 	jupyterHostVariable  = "JUPYTER_HOST"
@@ -51,6 +57,7 @@ type options struct {
 	lastWords  time.Duration
 	logOutputs []string // "stdout", "stderr" and paths; empty means stderr.
 	keep       bool     // Foreground commands go on when their client goes away.
+	spillLimit int64    // Bytes of one command's output that may wait in a file for a slow client.
 	// jupyterURL and jupyterToken say where code runs. Both are needed.
 	jupyterURL   string
 	jupyterToken string
@@ -66,6 +73,10 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	o.lifecycle, _ = lookup(hooks.Variable)
 	onDisconnect, _ := lookup("EXECD_ON_DISCONNECT")
 	lastWords, _ := lookup(lastWordsVariable)
+	spillLimit, ok := lookup(spillLimitVariable)
+	if !ok {
+		spillLimit = strconv.FormatInt(defaultSpillLimit, 10)
+	}
 	o.jupyterURL, _ = lookup(jupyterHostVariable)
 	level := "warn"
 	fs := flag.NewFlagSet("opensandbox-execd", flag.ContinueOnError)
@@ -75,6 +86,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	fs.StringVar(&o.token, "access-token", "", "guards all routes but /ping; also EXECD_ACCESS_TOKEN")
 	fs.StringVar(&onDisconnect, "on-disconnect", onDisconnect, "end or keep foreground commands whose client goes away; also EXECD_ON_DISCONNECT")
 	fs.StringVar(&lastWords, "graceful-shutdown-timeout", lastWords, "how long open answers may take at the end, such as 200ms; also "+lastWordsVariable)
+	fs.StringVar(&spillLimit, "spill-limit", spillLimit, "bytes of a command's output that may wait in a file for a slow client, 0 for none; also "+spillLimitVariable)
 	fs.StringVar(&o.jupyterURL, "jupyter-host", o.jupyterURL, "http:// or https:// URL of the Jupyter server that runs code; also "+jupyterHostVariable)
 	fs.StringVar(&o.jupyterToken, "jupyter-token", "", "its token; also "+jupyterTokenVariable)
 	fs.BoolVar(&o.tokenStdin, "token-stdin", false, "read one line of JSON, {\"token\":…,\"open_proxy\":…}, from stdin before anything else")
@@ -89,7 +101,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	o.takeSecrets(fs, lookup)
 	var logErr error
 	o.logOutputs, logErr = logOutputs(lookup)
-	return o, errors.Join(append(o.check(onDisconnect), o.setLevel(level), o.setLastWords(lastWords), logErr)...)
+	return o, errors.Join(append(o.check(onDisconnect), o.setLevel(level), o.setLastWords(lastWords), o.setSpillLimit(spillLimit), logErr)...)
 }
 
 // takeSecrets reads the variables of those flags that were not given. The variables are no default values of the flags, which --help and every
@@ -141,6 +153,14 @@ func (o *options) setLastWords(text string) error {
 		return fmt.Errorf("--graceful-shutdown-timeout or %s: %q is not a duration such as 200ms or 1s", lastWordsVariable, text)
 	}
 	o.lastWords = d
+	return nil
+}
+
+func (o *options) setSpillLimit(limit string) (err error) {
+	o.spillLimit, err = strconv.ParseInt(limit, 10, 64)
+	if err != nil || o.spillLimit < 0 {
+		return fmt.Errorf("--spill-limit: %q is not a number of bytes", limit)
+	}
 	return nil
 }
 
