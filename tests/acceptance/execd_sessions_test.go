@@ -179,32 +179,3 @@ func TestPublishedJavaScriptSDKSessions(t *testing.T) {
 		}
 	}
 }
-
-func TestPublishedCLISessions(t *testing.T) {
-	t.Parallel()
-	s := start(t, "")
-	id := s.osbCreate()
-	var made struct {
-		ID string `json:"session_id"`
-	}
-	if out := s.osb("command", "session", "create", id, "-w", "/tmp/cli", "-o", "json"); json.Unmarshal([]byte(out), &made) != nil || made.ID == "" {
-		t.Fatalf("session create: %s", out)
-	}
-	run := func(want string, args ...string) {
-		t.Helper()
-		if out := s.osb(append([]string{"command", "session", "run", id, made.ID}, args...)...); !strings.Contains(out, want) {
-			t.Errorf("session run %q: %q, want %q in it", args, out, want)
-		}
-	}
-	run("/tmp/cli\n", "--", "pwd")
-	run("", "--", "export", "A=b c")
-	run("b c\n", "--", "sh", "-c", "echo $A")
-	run("/\n", "-w", "/", "-t", "30s", "--", "pwd")
-	if out, err := s.program(osbPath(t), "command", "session", "run", id, made.ID, "--", "sh", "-c", "echo before; exit 3"); err == nil || !strings.Contains(out, "before") {
-		t.Errorf("a run that fails: %v\n%s", err, out)
-	}
-	s.osb("command", "session", "delete", id, made.ID)
-	if out, err := s.program(osbPath(t), "command", "session", "delete", id, made.ID); err == nil {
-		t.Errorf("a second delete: %s", out)
-	}
-}

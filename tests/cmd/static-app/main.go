@@ -1,5 +1,8 @@
-// Command static-app is the only file of a test image without a shell: it prints a line, answers HTTP on port 8080 and ends
-// with 0 on SIGTERM.
+// Command static-app is the only file of a test image without a shell.
+//
+//	static-app             prints a line, answers HTTP on port 8080 and ends with 0 on SIGTERM
+//	static-app tell NAME…  prints its user, its group, its directory and a line for each of these variables; ends with 3 if one is missing
+//	static-app hold        prints a line and waits for SIGTERM, on which it ends with 0
 package main
 
 import (
@@ -25,13 +28,51 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, errMissing):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(3)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "static-app:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context, args []string, out io.Writer) error {
+	switch {
+	case len(args) == 0:
+		return serve(ctx, out)
+	case args[0] == "tell":
+		return tell(args[1:], out)
+	case args[0] == "hold":
+		fmt.Fprintln(out, "static-app holds")
+		<-ctx.Done()
+		return nil
+	}
+	return fmt.Errorf("unknown word %q", args[0])
+}
+
+// errMissing is the end of a tell that was asked for a variable that is not there.
+var errMissing = errors.New("is missing")
+
+func tell(names []string, out io.Writer) error {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d %d %s\n", os.Getuid(), os.Getgid(), dir)
+	for _, name := range names {
+		value, there := os.LookupEnv(name)
+		if !there {
+			return fmt.Errorf("%s %w", name, errMissing)
+		}
+		fmt.Fprintf(out, "%s=%s\n", name, value)
+	}
+	return nil
+}
+
+func serve(ctx context.Context, out io.Writer) error {
 	server := &http.Server{Addr: address, ReadHeaderTimeout: headerTimeout, Handler: http.HandlerFunc(answer)}
 	failed := make(chan error, 1)
 	go func() { failed <- server.ListenAndServe() }()
