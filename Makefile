@@ -134,7 +134,8 @@ bench: build ## measure the server beside the raw engine into bench-results/; fe
 	@scripts/docker-engine.sh
 	@scripts/images.sh busybox
 	CGO_ENABLED=0 go build -trimpath -o bin/fake-agent ./tests/cmd/fake-agent
-	CGO_ENABLED=0 go run -C tests ./bench -server $(CURDIR)/bin/opensandbox-server -out $(CURDIR)/bench-results $(ARGS)
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/opensandbox-execd-$$arch ./services/execd/cmd/opensandbox-execd; done
+	CGO_ENABLED=0 go run -C tests ./bench -server $(CURDIR)/bin/opensandbox-server -execd $(CURDIR)/bin/opensandbox-execd -out $(CURDIR)/bench-results $(ARGS)
 
 .PHONY: soak
 soak: build ## dense traffic on the single binary, then on the split services with two engines, 10 minutes each, then a look at what is left: SOAK=1h

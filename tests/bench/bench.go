@@ -27,6 +27,7 @@ const apiKey = "bench"
 type bench struct {
 	ctx     context.Context
 	binary  string
+	execd   string
 	out     string
 	dir     string
 	docker  *client.Client
@@ -38,7 +39,15 @@ type bench struct {
 	filled []string
 }
 
-func newBench(ctx context.Context, binary, out string) (*bench, error) {
+// newBench prepares a run; each section starts what it needs.
+func newBench(ctx context.Context, server, execd, out string) (*bench, error) {
+	server, err := filepath.Abs(server)
+	if err != nil {
+		return nil, err
+	}
+	if execd, err = filepath.Abs(execd); err != nil {
+		return nil, err
+	}
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, err
@@ -50,13 +59,8 @@ func newBench(ctx context.Context, binary, out string) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{ctx: ctx, binary: binary, out: out, dir: dir, docker: docker,
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256}, Timeout: 2 * time.Minute}}
-	if err := b.start(); err != nil {
-		b.close()
-		return nil, err
-	}
-	return b, nil
+	return &bench{ctx: ctx, binary: server, execd: execd, out: out, dir: dir, docker: docker,
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256}, Timeout: 2 * time.Minute}}, nil
 }
 
 // start runs the server and waits until it answers.

@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -152,6 +153,20 @@ func (b *bench) files() error {
 	if err != nil {
 		return err
 	}
+	if err := b.transfers("files", url, token, plain, "/tmp/f", content); err != nil {
+		return err
+	}
+	out, err := exec.Command("docker", "inspect", "-f", "{{.State.Pid}}", "sandbox-"+id).Output()
+	if err != nil {
+		return err
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(out)))
+	b.add(result{Section: "files", Name: "memory of the daemon afterwards (VmRSS)", Samples: []float64{memoryOf(pid, "VmRSS")}, Unit: "MB", Note: fmt.Sprintf("peak %.0f MB", memoryOf(pid, "VmHWM"))})
+	return b.remove(id)
+}
+
+// transfers uploads and downloads a file through the daemon in turn with the plain file server.
+func (b *bench) transfers(section, url, token, plain, path string, content []byte) error {
 	rates := map[string][]float64{}
 	for range 7 {
 		for _, x := range []struct {
@@ -161,9 +176,9 @@ func (b *bench) files() error {
 			{"plain upload", func() error {
 				return b.send("PUT", plain+"/f", "", "application/octet-stream", bytes.NewReader(content))
 			}},
-			{"upload", func() error { return b.upload(url, token, "/tmp/f", 644, content) }},
+			{"upload", func() error { return b.upload(url, token, path, 644, content) }},
 			{"plain download", func() error { return b.send("GET", plain+"/f", "", "", nil) }},
-			{"download", func() error { return b.send("GET", url+"/files/download?path=/tmp/f", token, "", nil) }},
+			{"download", func() error { return b.send("GET", url+"/files/download?path="+path, token, "", nil) }},
 		} {
 			t, err := timed(x.do)
 			if err != nil {
@@ -173,18 +188,12 @@ func (b *bench) files() error {
 		}
 	}
 	for _, k := range []string{"upload", "download"} {
-		base := b.add(result{Section: "files", Name: "plain Go file server: " + k, Samples: rates["plain "+k], Unit: "MB/s"})
-		got := result{Section: "files", Name: k + " through the daemon, 256 MB", Samples: rates[k], Unit: "MB/s"}
+		base := b.add(result{Section: section, Name: "plain Go file server: " + k, Samples: rates["plain "+k], Unit: "MB/s"})
+		got := result{Section: section, Name: k + " through the daemon, 256 MB", Samples: rates[k], Unit: "MB/s"}
 		got.Note = fmt.Sprintf("%.0f %% of plain; target ≥ 80 %%", 100*got.p(50)/base.p(50))
 		b.add(got)
 	}
-	out, err := exec.Command("docker", "inspect", "-f", "{{.State.Pid}}", "sandbox-"+id).Output()
-	if err != nil {
-		return err
-	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(out)))
-	b.add(result{Section: "files", Name: "memory of the daemon afterwards (VmRSS)", Samples: []float64{memoryOf(pid, "VmRSS")}, Unit: "MB", Note: fmt.Sprintf("peak %.0f MB", memoryOf(pid, "VmHWM"))})
-	return b.remove(id)
+	return nil
 }
 
 // upload sends a file through the daemon as the published clients do.
@@ -259,10 +268,13 @@ func (b *bench) send(method, url, token, kind string, body io.Reader) error {
 	return nil
 }
 
-// serveFiles stores what is put to it with fsync and serves it again; at /bytes/N it serves N bytes.
+// serveFiles stores what is put to it with fsync and serves it again; at /bytes/N it serves N bytes, at /ping nothing.
 func serveFiles(address string) error {
-	const path = "/tmp/plain-file"
+	path := filepath.Join(os.TempDir(), "plain-file")
 	s := &http.Server{Addr: address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ping" {
+			return
+		}
 		if n, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/bytes/"), 10, 64); err == nil {
 			serveBytes(w, n)
 			return
