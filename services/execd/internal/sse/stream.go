@@ -26,6 +26,7 @@ type Stream struct {
 	w      http.ResponseWriter
 	flush  func() error
 	buf    []byte
+	head   []byte // How each event of the Output under way begins.
 	err    error
 	final  bool
 	stop   chan struct{}
@@ -87,9 +88,12 @@ func (s *Stream) ping() {
 func (s *Stream) Output(kind string, lines [][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// What came with one read of a pipe has one time: to take it for each line costs more than the rest of a short line.
+	s.head = append(appendHead(s.head[:0], kind), `,"text":"`...)
 	for _, line := range lines {
-		s.begin(kind)
+		s.buf = append(s.buf, s.head...)
 		s.text(line)
+		s.buf = append(s.buf, '"')
 		s.end()
 		if len(s.buf) >= flushAt {
 			s.write()
@@ -141,11 +145,13 @@ func (s *Stream) Close() {
 	s.pinger.Wait()
 }
 
-func (s *Stream) begin(kind string) {
-	s.buf = append(s.buf, `{"type":"`...)
-	s.buf = append(s.buf, kind...)
-	s.buf = append(s.buf, `","timestamp":`...)
-	s.buf = strconv.AppendInt(s.buf, time.Now().UnixMilli(), 10)
+func (s *Stream) begin(kind string) { s.buf = appendHead(s.buf, kind) }
+
+func appendHead(dst []byte, kind string) []byte {
+	dst = append(dst, `{"type":"`...)
+	dst = append(dst, kind...)
+	dst = append(dst, `","timestamp":`...)
+	return strconv.AppendInt(dst, time.Now().UnixMilli(), 10)
 }
 
 func (s *Stream) field(name string, value []byte) {
@@ -155,21 +161,16 @@ func (s *Stream) field(name string, value []byte) {
 	s.buf = appendString(s.buf, value)
 }
 
-// text appends a text field, in pieces when the line is long: escaping can make it six times as large, and a line of control
-// bytes must not cost that much memory.
+// text appends the inside of a JSON string, in pieces when the line is long: escaping can make it six times as large, and a line of
+// control bytes must not cost that much memory.
 func (s *Stream) text(line []byte) {
-	if len(line) <= flushAt {
-		s.field("text", line)
-		return
-	}
-	s.buf = append(s.buf, `,"text":"`...)
-	for len(line) > 0 {
+	for len(line) > flushAt {
 		n := CutText(line, flushAt)
 		s.buf = appendEscaped(s.buf, line[:n])
 		line = line[n:]
 		s.write()
 	}
-	s.buf = append(s.buf, '"')
+	s.buf = appendEscaped(s.buf, line)
 }
 
 func (s *Stream) end() { s.buf = append(s.buf, "}\n\n"...) }

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
@@ -98,6 +99,26 @@ func TestLongLineIsOneEvent(t *testing.T) {
 	}
 }
 
+// TestPlainRun puts every byte at every place between plain ones.
+func TestPlainRun(t *testing.T) {
+	t.Parallel()
+	for length := range 20 {
+		for at := range length {
+			for c := range 256 {
+				b := bytes.Repeat([]byte("a"), length)
+				b[at] = byte(c)
+				want := at
+				if c < utf8.RuneSelf && plain[c] {
+					want = length
+				}
+				if got := plainRun(b); got != want {
+					t.Fatalf("plainRun(%q) = %d, want %d", b, got, want)
+				}
+			}
+		}
+	}
+}
+
 func FuzzString(f *testing.F) {
 	f.Add([]byte("a\"\\\n\x00\x7f<&>"))
 	f.Add([]byte("\u0085\u2028\u2029\xff\xc3\xed\xa0\x80"))
@@ -118,8 +139,8 @@ func FuzzString(f *testing.F) {
 		if got != want {
 			t.Errorf("%q decodes to %q, want %q", enc, got, want)
 		}
-		if strings.ContainsAny(string(enc), "\n\r\u0085\u2028\u2029") {
-			t.Errorf("%q holds a raw line end", enc)
+		if strings.ContainsAny(string(enc), "\n\r\u0085\u2028\u2029<>&\x7f") {
+			t.Errorf("%q holds a character that must be escaped", enc)
 		}
 	})
 }

@@ -1,6 +1,10 @@
 package sse
 
-import "unicode/utf8"
+import (
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf8"
+)
 
 const hex = "0123456789abcdef"
 
@@ -14,12 +18,11 @@ func appendString(dst, b []byte) []byte {
 func appendEscaped(dst, b []byte) []byte {
 	start := 0
 	for i := 0; i < len(b); {
+		if i += plainRun(b[i:]); i == len(b) {
+			break
+		}
 		c := b[i]
 		if c < utf8.RuneSelf {
-			if plain[c] {
-				i++
-				continue
-			}
 			dst = append(dst, b[start:i]...)
 			dst = appendEscape(dst, c)
 			i++
@@ -65,3 +68,23 @@ var plain = func() (t [utf8.RuneSelf]bool) {
 	}
 	return t
 }()
+
+// plainRun returns how many bytes at the beginning of b are plain. It looks at eight at once: output is mostly such bytes, and the rest
+// of what is done for an event does not look at each.
+func plainRun(b []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; len(b)-i >= 8; i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		// The high bit of a byte is set where x is below a space; " or &; < or >; \; 0x7f; not ASCII. A borrow or a carry reaches only bytes
+		// above one that is marked already.
+		marks := x - 0x20*ones | ((x | 0x04*ones) ^ '&'*ones - ones) | ((x | 0x02*ones) ^ '>'*ones - ones) | (x ^ '\\'*ones - ones) | (x + ones) | x
+		if marks &= highs; marks != 0 {
+			return i + bits.TrailingZeros64(marks)/8
+		}
+	}
+	for i < len(b) && b[i] < utf8.RuneSelf && plain[b[i]] {
+		i++
+	}
+	return i
+}
