@@ -15,8 +15,34 @@ const maxPattern = 4096
 
 // Pattern is a compiled search pattern. It is matched against base names only.
 type Pattern struct {
-	alternatives [][]token
+	alternatives []alternative
 	negated      bool
+}
+
+// alternative is a pattern without braces. Names end with the text of most of those that people write: such names need not be taken
+// apart into runes.
+type alternative struct {
+	tokens []token
+	// suffix is what must follow any text; it means nothing unless simple is set.
+	suffix string
+	simple bool
+}
+
+func newAlternative(tokens []token) alternative {
+	a := alternative{tokens: tokens, simple: len(tokens) > 0 && tokens[0].any}
+	if !a.simple {
+		return a
+	}
+	suffix := make([]byte, 0, len(tokens))
+	for _, t := range tokens[1:] {
+		// Others than ASCII may stand for bytes that are not UTF-8.
+		if t.any || t.one || t.class != nil || t.literal >= utf8.RuneSelf {
+			return alternative{tokens: tokens}
+		}
+		suffix = append(suffix, byte(t.literal))
+	}
+	a.suffix = string(suffix)
+	return a
 }
 
 // token matches one rune, or any number of them.
@@ -55,16 +81,25 @@ func CompilePattern(pattern string) (*Pattern, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.alternatives = append(p.alternatives, tokens)
+		p.alternatives = append(p.alternatives, newAlternative(tokens))
 	}
 	return p, nil
 }
 
 // Match reports whether a base name matches.
 func (p *Pattern) Match(name string) bool {
-	runes := []rune(name)
-	for _, tokens := range p.alternatives {
-		if matchTokens(tokens, runes) {
+	var runes []rune
+	for _, a := range p.alternatives {
+		if a.simple {
+			if strings.HasSuffix(name, a.suffix) {
+				return !p.negated
+			}
+			continue
+		}
+		if runes == nil {
+			runes = []rune(name)
+		}
+		if matchTokens(a.tokens, runes) {
 			return !p.negated
 		}
 	}

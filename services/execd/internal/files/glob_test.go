@@ -56,6 +56,25 @@ func FuzzPattern(f *testing.F) {
 	})
 }
 
+// FuzzPatternSimple holds the short way of patterns like *.txt against the long one.
+func FuzzPatternSimple(f *testing.F) {
+	f.Add("*.txt", "a.txt")
+	f.Add("{*.\ufffd,*\\*,*}", "\xff.\xfe*")
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		p, err := CompilePattern(pattern)
+		if err != nil {
+			return
+		}
+		got := p.Match(name)
+		for i := range p.alternatives {
+			p.alternatives[i].simple = false
+		}
+		if want := p.Match(name); got != want {
+			t.Errorf("%q matches %q: got %t the short way, want %t", pattern, name, got, want)
+		}
+	})
+}
+
 // FuzzPatternLiteral: an escaped name matches itself and nothing longer.
 func FuzzPatternLiteral(f *testing.F) {
 	f.Add("a[b]{c}*?!(d)\\")

@@ -70,27 +70,60 @@ func (s *Service) Search(sent, pattern string, each func(Info) error) error {
 	if err != nil {
 		return fault.New(fault.Internal, err.Error()).WithCode(codeRuntime)
 	}
-	if _, err := os.Lstat(root); err != nil {
+	fi, err := os.Lstat(root)
+	if err != nil {
 		return missing(sent, err)
 	}
-	n := newNames()
-	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+	w := search{match: match, names: newNames(), each: each}
+	switch {
+	case fi.IsDir():
+		return w.below(root)
+	case match.Match(fi.Name()):
+		return w.file(root)
+	default:
+		return nil
+	}
+}
+
+// search is one walk. It makes a path only of what it enters or reports: most files match nothing.
+type search struct {
+	match *Pattern
+	names *names
+	each  func(Info) error
+}
+
+func (s *search) below(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return broken(err)
+	}
+	if dir != "/" {
+		dir += "/"
+	}
+	for _, e := range entries {
+		name := e.Name()
+		switch {
+		case e.IsDir():
+			err = s.below(dir + name)
+		case s.match.Match(name):
+			err = s.file(dir + name)
+		default:
+			continue
 		}
 		if err != nil {
-			return broken(err)
+			return err
 		}
-		if e.IsDir() || !match.Match(e.Name()) {
-			return nil
-		}
-		fi, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return broken(err)
-		}
-		return each(n.describe(path, fi))
-	})
+	}
+	return nil
+}
+
+func (s *search) file(path string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return broken(err)
+	}
+	return s.each(s.names.describe(path, fi))
 }

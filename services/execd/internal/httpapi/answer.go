@@ -69,10 +69,22 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 }
 
 func writeBytes(w http.ResponseWriter, status int, body []byte) error {
+	return writeBlocks(w, status, [][]byte{body})
+}
+
+func writeBlocks(w http.ResponseWriter, status int, body [][]byte) error {
+	length := 0
+	for _, b := range body {
+		length += len(b)
+	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // The client may be gone; nobody is left to tell.
+	for _, b := range body {
+		if _, err := w.Write(b); err != nil {
+			break // The client is gone; nobody is left to tell.
+		}
+	}
 	return nil
 }
 

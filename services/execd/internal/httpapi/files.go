@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,13 @@ import (
 // maxDrain is how much of a refused upload is still read, in bytes: a client that is busy sending would otherwise see a broken
 // connection instead of the answer.
 const maxDrain = 64 << 20
+
+// arrayBlock is the size of the blocks of a long answer, and arrayRoom what is left free at the end of one so that another element
+// mostly has room, in bytes.
+const (
+	arrayBlock = 256 << 10
+	arrayRoom  = 8 << 10
+)
 
 // fileRoute is one route of the file API.
 type fileRoute struct {
@@ -134,25 +140,29 @@ func (h fileHandlers) listDirectory(w http.ResponseWriter, r *http.Request, _ []
 }
 
 // array answers a JSON array, never null. It is held back encoded until the walk is over, because an error must still be able to
-// set the status.
+// set the status. Many blocks hold it: one that grew would be copied again and again.
 func array(w http.ResponseWriter, walk func(each func(files.Info) error) error) error {
-	body := bytes.NewBufferString("[")
+	var full [][]byte
+	length := 0
+	block := []byte("[")
 	err := walk(func(i files.Info) error {
-		b, err := encode(i)
-		if err != nil {
+		if length+len(block) > 1 {
+			block = append(block, ',')
+		}
+		var err error
+		if block, err = i.AppendJSON(block); err != nil {
 			return err
 		}
-		if body.Len() > 1 {
-			body.WriteByte(',')
+		if len(block) > arrayBlock-arrayRoom {
+			full, length = append(full, block), length+len(block)
+			block = make([]byte, 0, arrayBlock)
 		}
-		body.Write(b)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	body.WriteByte(']')
-	return writeBytes(w, http.StatusOK, body.Bytes())
+	return writeBlocks(w, http.StatusOK, append(full, append(block, ']')))
 }
 
 func (h fileHandlers) upload(w http.ResponseWriter, r *http.Request, _ []string) error {
