@@ -96,7 +96,7 @@ func TestPagesOfTheManual(t *testing.T) {
 	data, config := allowed(t)
 	s := startSingle(t, config)
 	images := strings.NewReplacer("python:3.11-slim", documentedImage, "node:22-slim", documentedImage, "my-code-interpreter", jupyterImage, "/srv/datasets", data)
-	for _, name := range []string{"sandboxes", "commands", "sessions", "terminals", "code", "files", "volumes", "networking", "proxy"} {
+	for _, name := range []string{"sandboxes", "commands", "sessions", "terminals", "code", "files", "metrics", "volumes", "networking", "proxy"} {
 		t.Run(name, func(t *testing.T) {
 			page, err := os.ReadFile(filepath.Join("..", "..", "docs", name+".md"))
 			if err != nil {
