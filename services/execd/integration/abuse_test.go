@@ -5,7 +5,6 @@ package integration
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +31,9 @@ func scale(small, large int64) int64 {
 
 // outputFiles is what one background command leaves for a day: its output, and the directory for it.
 const outputFiles = 2
+
+// spillDirectory stays when output has once waited for a slow reader.
+const spillDirectory = 1
 
 // remains are what a daemon could leak.
 type remains struct{ descriptors, processes, files int }
@@ -58,8 +59,7 @@ func (c *container) count() remains {
 type abused struct {
 	*container
 	before remains
-	stop   context.CancelFunc
-	pings  chan []time.Duration
+	pinger *pinger
 }
 
 // abuse starts a daemon and asks it for /ping all the time. The daemon has no token: with one it hides its descriptors.
@@ -71,37 +71,18 @@ func abuse(t *testing.T, options ...string) *abused {
 	docker(t, append(args, busyboxImage, "/execd", "--init", "--", "sleep", "100000")...)
 	c := (&container{t: t, name: name}).ready()
 	c.sh("true") // What is made on first use exists from here on.
-	ctx, cancel := context.WithCancel(t.Context())
-	a := &abused{container: c, before: c.count(), stop: cancel, pings: make(chan []time.Duration, 1)}
+	a := &abused{container: c, before: c.count()}
 	if a.before.descriptors == 0 {
 		t.Fatal("the daemon cannot be looked at")
 	}
-	go func() {
-		var took []time.Duration
-		for ctx.Err() == nil {
-			began := time.Now()
-			req, _ := http.NewRequestWithContext(ctx, "GET", c.url+"/ping", nil)
-			res, err := client.Do(req)
-			if err == nil {
-				res.Body.Close()
-				took = append(took, time.Since(began))
-			} else if ctx.Err() == nil {
-				took = append(took, time.Hour) // Shows in the report.
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		a.pings <- took
-	}()
-	t.Cleanup(a.stop)
+	a.pinger = startPinger(t, c.url)
 	return a
 }
 
 // over reports how /ping did, and waits until nothing is left of the abuse.
 func (a *abused) over() {
 	a.t.Helper()
-	a.stop()
-	took := <-a.pings
-	slices.Sort(took)
+	took := a.pinger.stop(a.t)
 	if len(took) == 0 {
 		a.t.Error("/ping never answered")
 	} else {
@@ -153,6 +134,7 @@ func TestAbuseMuchOutput(t *testing.T) {
 	if lines != size/2 || !strings.Contains(last, "execution_complete") {
 		t.Errorf("got %d lines, want %d; the last event is %s", lines, size/2, last)
 	}
+	a.before.files += spillDirectory // The reader may be slow at times.
 	a.over()
 }
 
@@ -201,58 +183,6 @@ func TestAbuseManyCommands(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
-	a.over()
-}
-
-// TestAbuseSlowReaders: readers that stop cost the daemon next to no memory, and lose nothing.
-func TestAbuseSlowReaders(t *testing.T) {
-	a := abuse(t)
-	const readers, lines = 100, 50_000
-	var stalled, all sync.WaitGroup
-	stalled.Add(readers)
-	release := make(chan struct{})
-	for range readers {
-		all.Go(func() {
-			res, err := a.command("busybox seq 1 "+strconv.Itoa(lines), "")
-			if err != nil {
-				stalled.Done()
-				t.Error(err)
-				return
-			}
-			defer res.Body.Close()
-			r := bufio.NewReader(res.Body)
-			_, _ = r.ReadString('\n')
-			stalled.Done()
-			<-release
-			got := 0
-			for {
-				line, err := r.ReadString('\n')
-				if strings.Contains(line, `"type":"stdout"`) {
-					got++
-				}
-				if err != nil {
-					break
-				}
-			}
-			if got != lines {
-				t.Errorf("a slow reader got %d lines, want %d", got, lines)
-			}
-		})
-	}
-	stalled.Wait()
-	time.Sleep(time.Second) // The commands write as much as anybody takes.
-	out := a.sh("busybox grep VmRSS /proc/1/status")
-	fields := strings.Fields(out)
-	kib := 0
-	if len(fields) > 1 {
-		kib, _ = strconv.Atoi(fields[1])
-	}
-	t.Logf("memory of the daemon with %d stalled readers: %d KiB", readers, kib)
-	if kib == 0 || kib > 128<<10 {
-		t.Errorf("the daemon takes %q, want less than 128 MiB", out)
-	}
-	close(release)
 	all.Wait()
 	a.over()
 }

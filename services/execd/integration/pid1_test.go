@@ -37,7 +37,12 @@ var (
 	probe  = &http.Client{Transport: client.Transport, Timeout: 2 * time.Second}
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(pingVariable); url != "" {
+		os.Exit(ping(url))
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "execdtest-")
