@@ -202,7 +202,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 // TestSpaceIsGivenBackWhileReading: a file of which most was read takes little of the disk, where the file system can do that.
 func TestSpaceIsGivenBackWhileReading(t *testing.T) {
 	t.Parallel()
-	const size = 8 * spillStep
+	const size = 4 * spillHole
 	file, _ := testFile(t, size)
 	defer file.close()
 	block := make([]byte, readSize)
