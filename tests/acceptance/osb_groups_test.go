@@ -42,7 +42,7 @@ func commandGroup(o *osbRunner, p place) {
 	if !p.shell {
 		o.fails(1, "no shell", run("--", "true")...)
 		o.prints(" /\n", run("--argv", "--", onlyProgram, "tell")...)
-		background(o, p, []string{"--argv", "--", onlyProgram, "hold"}, "static-app holds\n")
+		inBackground(o, p, []string{"--argv", "--", onlyProgram, "hold"}, "static-app holds\n")
 		return
 	}
 	o.exactly("hello from osb\n", run("--", "echo", "hello from osb")...)
@@ -55,11 +55,11 @@ func commandGroup(o *osbRunner, p place) {
 	}
 	o.fails(1, "CommandExecError: -1", run("-t", "1s", "--", "sleep", "300")...)
 	o.fails(1, "CommandExecError: 127", run("--", "no-such-program")...)
-	background(o, p, []string{"--", "sh", "-c", "echo one; echo two; exec sleep 3600"}, "one\ntwo\n")
+	inBackground(o, p, []string{"--", "sh", "-c", "echo one; echo two; exec sleep 3600"}, "one\ntwo\n")
 }
 
-// background follows a command in the background that prints something and then waits.
-func background(o *osbRunner, p place, command []string, prints string) {
+// inBackground follows a command in the background that prints something and then waits.
+func inBackground(o *osbRunner, p place, command []string, prints string) {
 	o.t.Helper()
 	started := func(format string) string {
 		run := append([]string{"command", "run", p.id, "-d", "-o", format}, command...)
