@@ -39,7 +39,7 @@ import (
 
 const (
 	// settle is how long an entry point must live before execd answers: one that fails at once must look like a failed start.
-	settle = 5 * time.Millisecond
+	settle = 4 * time.Millisecond
 	// headerTimeout bounds how long a connection may take to say what it wants.
 	headerTimeout = 60 * time.Second
 	// idleTimeout is longer than clients keep idle connections, so that they close first and never lose a request.
