@@ -12,8 +12,9 @@ import (
 type enginePort struct {
 	w *world
 	e simulatedEngine
-	// after is called behind each change.
+	// after is called behind each change, and made behind each container.
 	after func()
+	made  func(executor.Ref)
 }
 
 // simulatedEngine is an executor with all its powers but events, which the simulator delivers itself.
@@ -88,7 +89,13 @@ func (p enginePort) slow(name string, do func() error) error {
 }
 
 func (p enginePort) Create(ctx context.Context, plan executor.Plan) error {
-	return p.slow("Create", func() error { return p.e.Create(ctx, plan) })
+	return p.slow("Create", func() error {
+		err := p.e.Create(ctx, plan)
+		if err == nil {
+			p.made(plan.Ref)
+		}
+		return err
+	})
 }
 
 func (p enginePort) Start(ctx context.Context, plan executor.Plan) error {

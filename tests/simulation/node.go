@@ -34,11 +34,13 @@ type simNode struct {
 	// seen counts the events that the agent was told of; happened tells it that there are new ones.
 	seen     int
 	happened chan struct{}
+	// late are the containers that an agent has made after another one had taken its place.
+	late map[executor.Ref]bool
 }
 
 func (p *plane) addNode(i int) {
 	real := fakeexec.New(fmt.Sprintf("engine-%d", i), func() time.Time { return p.now })
-	n := &simNode{name: fmt.Sprintf("node-%d", i), real: real, engine: real, link: &link{}, happened: make(chan struct{}, 1), memory: memory{notes: map[sandbox.ID]agent.Note{}},
+	n := &simNode{name: fmt.Sprintf("node-%d", i), real: real, engine: real, link: &link{}, happened: make(chan struct{}, 1), late: map[executor.Ref]bool{}, memory: memory{notes: map[sandbox.ID]agent.Note{}},
 		capacity: sandbox.Resources{CPU: int64(1000 + 1000*p.rng.IntN(5)), Memory: 1 << 30}, most: 2 + p.rng.IntN(6)}
 	if p.variant.Engine != nil {
 		n.engine = p.variant.Engine(real)
@@ -106,7 +108,12 @@ func (p *plane) startAgent(n *simNode) {
 }
 
 func (p *plane) enginePort(n *simNode) enginePort {
-	return enginePort{p.world, n.engine, p.check.engine}
+	made := func(r executor.Ref) {
+		if n.agent != p.current.proc {
+			n.late[r] = true
+		}
+	}
+	return enginePort{p.world, n.engine, p.check.engine, made}
 }
 
 // agentLoops are the loops of one start of an agent.

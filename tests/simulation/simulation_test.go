@@ -134,6 +134,9 @@ func TestSchedulesThatFailed(t *testing.T) {
 		{"was killed although it is wanted", []uint64{233161, 266540}},
 		// The clock was set back, and forward again before any scheduler looked at it. That is a known limit, which schedules keep off now.
 		{"expired early between two steps of the clock", []uint64{576827}},
+		// An agent that was stopped in a create went on with it after another one in its place had removed the sandbox. The container goes when the
+		// other one next compares.
+		{"ended and is still on", []uint64{619205}},
 	} {
 		for _, s := range f.seeds {
 			if r := Run(s, Variant{}); r.Err != nil {
