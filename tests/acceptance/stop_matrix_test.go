@@ -148,8 +148,11 @@ func (x *matrix) loseAt(op operation, p point) {
 	x.do("DELETE", "/v1/sandboxes/"+lost, nil)
 	<-over
 	mine := "metadata=case%3D" + sub.name
-	x.eventually("what was placed anew has started elsewhere", func() bool {
-		return !slices.ContainsFunc(x.items(mine), func(i m) bool { return i["status"].(m)["state"] == "Pending" })
+	x.eventually("all of the node was given up, and what was placed anew has started elsewhere", func() bool {
+		return !slices.ContainsFunc(x.items(mine), func(i m) bool {
+			status := i["status"].(m)
+			return status["state"] == "Pending" || status["reason"] == "NODE_UNREACHABLE"
+		})
 	})
 	stopped.resume(x.t)
 	x.goOn()
