@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,7 +59,7 @@ func places(t *testing.T, names ...string) (*server, []place) {
 			if !p.shell {
 				entrypoint = []string{onlyProgram}
 			}
-			a, err := s.try("POST", "/v1/sandboxes", spec(m{"image": m{"uri": p.image}, "entrypoint": entrypoint, "metadata": m{"place": strings.ReplaceAll(p.name, " ", "-")}}))
+			a, err := s.try("POST", "/v1/sandboxes", spec(m{"image": m{"uri": p.image}, "entrypoint": entrypoint, "env": m{"FROM": "create"}}))
 			if err != nil || a.status != http.StatusAccepted {
 				t.Errorf("%s: create: %v %v", p.name, a, err)
 				return
