@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"opensandbox/libs/secrettest"
 )
 
 // daemonRows are the rows of the acceptance list that are about the daemon and hold at each place. Rows 24, 27 and 29 have tests of their own.
@@ -264,4 +266,33 @@ func row23(d daemon, p place) {
 	}
 	wantEnvelope(d.t, "status of nothing", d.call("GET", "/command/status/none", nil), 404)
 	wantEnvelope(d.t, "logs of nothing", d.call("GET", "/command/none/logs", nil), 400)
+}
+
+// From the first moment on a ping is answered with success or with what clients ask again after, never with 401 or 403, and once it succeeds commands work.
+func TestRow20NoPingIsRefusedAtTheStart(t *testing.T) {
+	t.Parallel()
+	s := start(t, "")
+	for _, query := range []string{"", "?use_server_proxy=true"} {
+		id := s.do("POST", "/v1/sandboxes", spec(nil), "Prefer", "respond-async").json(t)["id"].(string)
+		var endpoint answer
+		s.eventually("the daemon has an endpoint", func() bool {
+			endpoint = s.do("GET", "/v1/sandboxes/"+id+"/endpoints/44772"+query, nil)
+			return endpoint.status == 200
+		})
+		d := daemon{server: s, t: t, url: "http://" + endpoint.json(t)["endpoint"].(string)}
+		for k, v := range endpoint.json(t)["headers"].(m) {
+			d.header = append(d.header, k, v.(string))
+			secrettest.Note("the token of a daemon", v.(string))
+		}
+		s.eventually("a ping succeeds", func() bool {
+			a, err := request("GET", d.url+"/ping", nil, d.header...)
+			if err == nil && (a.status == 401 || a.status == 403) {
+				t.Fatalf("a ping at the start: %v", a)
+			}
+			return err == nil && a.status == 200
+		})
+		if got := ending(d.command(m{"command": "true"})); got != "execution_complete" {
+			t.Errorf("a command after the first ping ends with %s", got)
+		}
+	}
 }
