@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -283,4 +284,53 @@ func FuzzBacklog(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTheAnswerGoesOnAfterTheEnd: a command has ended, with its exit code known, before its reader took anything.
+func TestTheAnswerGoesOnAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t)
+	sink := &namedSink{gatedSink: newGatedSink(), id: make(chan string, 1)}
+	const each = memoryBacklog / 2
+	type end struct {
+		res Result
+		err error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		script := "head -c " + strconv.Itoa(each) + " /dev/zero; head -c " + strconv.Itoa(each) + " /dev/zero >&2; exit 3"
+		res, err := m.Foreground(t.Context(), &Request{Command: script}, sink)
+		ended <- end{res, err}
+	}()
+	id := <-sink.id
+	for st, err := m.Status(id); st.Running; st, err = m.Status(id) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case e := <-ended:
+		t.Errorf("the answer is over before its reader took it: %+v", e)
+	default:
+	}
+	close(sink.open)
+	if e := <-ended; e.err != nil || e.res.Code != 3 || sink.got.Len() != 2*each {
+		t.Errorf("got %+v and %d bytes, want code 3 and %d", e, sink.got.Len(), 2*each)
+	}
+}
+
+// namedSink tells the id of its command, and may be used for two streams.
+type namedSink struct {
+	*gatedSink
+	id chan string
+	mu sync.Mutex
+}
+
+func (s *namedSink) Started(id string) { s.id <- id }
+
+func (s *namedSink) Output(stream string, lines [][]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gatedSink.Output(stream, lines)
 }
