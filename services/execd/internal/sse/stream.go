@@ -6,7 +6,6 @@ package sse
 import (
 	"errors"
 	"net/http"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -18,9 +17,6 @@ const KeepAlive = 3 * time.Second
 // flushAt bounds the encoded events that are held back while one call writes many of them.
 const flushAt = 32 << 10
 
-// turn is how long a stream that has much to write goes on before others get their turn: 16 to 160 KiB of output.
-const turn = 500 * time.Microsecond
-
 // ErrClosed is returned by writes after Close.
 var ErrClosed = errors.New("the event stream is closed")
 
@@ -30,8 +26,7 @@ type Stream struct {
 	w      http.ResponseWriter
 	flush  func() error
 	buf    []byte
-	turn   time.Time // When others were last let run.
-	head   []byte    // How each event of the Output under way begins.
+	head   []byte // How each event of the Output under way begins.
 	err    error
 	final  bool
 	stop   chan struct{}
@@ -103,22 +98,12 @@ func (s *Stream) Output(kind string, lines [][]byte) error {
 		s.end()
 		if len(s.buf) >= flushAt {
 			s.write()
-			s.yield()
 		}
 		if s.err != nil {
 			return s.err
 		}
 	}
 	return s.send()
-}
-
-// yield lets others run now and then. A stream with a client that takes everything would go on for the 10 ms that the Go scheduler allows, and a
-// hundred of them would make a short answer wait for half a second.
-func (s *Stream) yield() {
-	if time.Since(s.turn) > turn {
-		runtime.Gosched()
-		s.turn = time.Now()
-	}
 }
 
 // Complete writes the final event of a success. A duration under a millisecond is left out, as in OpenSandbox 1.1.1.
