@@ -89,7 +89,7 @@ func (a *abused) over() {
 		a.t.Logf("/ping under abuse: %d times, p50 %s, p99 %s, max %s", len(took), took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
 	}
 	var now remains
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		now = a.count()
 		if now.descriptors > 0 && now.descriptors <= a.before.descriptors && now.processes <= a.before.processes && now.files <= a.before.files {
 			return

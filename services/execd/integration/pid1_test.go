@@ -159,22 +159,27 @@ func launch(t *testing.T, image, user string, entry ...string) *container {
 // ready waits until the daemon answers.
 func (c *container) ready() *container {
 	c.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	var last error
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		out, err := exec.Command("docker", "inspect", "-f", "{{.NetworkSettings.IPAddress}}", c.name).Output()
 		if ip := strings.TrimSpace(string(out)); err == nil && ip != "" {
 			c.url = "http://" + ip + ":44772"
-			if res, err := probe.Get(c.url + "/ping"); err == nil {
+			res, err := probe.Get(c.url + "/ping")
+			if err == nil {
 				res.Body.Close()
 				if res.StatusCode == http.StatusOK {
 					return c
 				}
 			}
+			last = err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	state, _ := exec.Command("docker", "inspect", "-f", "{{json .State}} {{.NetworkSettings.IPAddress}}", c.name).CombinedOutput()
-	c.t.Fatalf("not ready; state %s; logs:\n%s", state, c.logs())
+	pid, _ := exec.Command("docker", "inspect", "-f", "{{.State.Pid}}", c.name).Output()
+	process, _ := exec.Command("sh", "-c", `cd "/proc/$1" && cat status net/tcp; cat task/*/wchan`, "sh", strings.TrimSpace(string(pid))).CombinedOutput()
+	c.t.Fatalf("not ready: %v; state %s; process:\n%s\nlogs:\n%s", last, state, process, c.logs())
 	return nil
 }
 
