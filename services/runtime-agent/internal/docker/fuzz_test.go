@@ -2,8 +2,10 @@ package docker
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +57,35 @@ func FuzzWithoutCredentials(f *testing.F) {
 		}
 		if len(got) > maxForeign+len("…") {
 			t.Errorf("%d bytes", len(got))
+		}
+	})
+}
+
+// FuzzPullProgress: whatever an engine tells of a pull, people are shown a share from 0 to 100 %.
+func FuzzPullProgress(f *testing.F) {
+	f.Add([]byte(`{"status":"Pulling fs layer","id":"a"}{"status":"Downloading","id":"a","progressDetail":{"current":5,"total":10}}{"status":"Pull complete","id":"a"}`))
+	f.Add([]byte(`{"status":"Downloading","id":"a","progressDetail":{"current":9223372036854775807,"total":9223372036854775807}}`))
+	f.Add([]byte(`{"status":"Downloading","id":"a","progressDetail":{"current":-1,"total":1}}{"status":"Downloading","id":"b","progressDetail":{"current":7,"total":1}}`))
+	share := regexp.MustCompile(`: (-?\d+)% of (-?[\d.]+) MB`)
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		l := newLayers("an image")
+		for dec := json.NewDecoder(strings.NewReader(string(stream))); ; {
+			var m pullMessage
+			if dec.Decode(&m) != nil {
+				return
+			}
+			l.take(m)
+			text := l.String()
+			if !strings.HasPrefix(text, "pulling image an image") {
+				t.Errorf("%q", text)
+			}
+			shown := share.FindStringSubmatch(text)
+			if shown == nil {
+				continue
+			}
+			if percent, err := strconv.Atoi(shown[1]); err != nil || percent < 0 || percent > 100 {
+				t.Errorf("%s gives %q", stream, text)
+			}
 		}
 	})
 }

@@ -243,17 +243,17 @@ func (l *layers) take(m pullMessage) {
 
 // String is for people: "pulling image x: 45% of 12.3 MB, 3 of 7 layers".
 func (l *layers) String() string {
-	var current, total int64
+	var current, total float64 // Sizes are what the registry says; their sum may be more than an integer holds.
 	done := 0
 	for _, y := range l.by {
-		current, total = current+y.current, total+y.total
+		current, total = current+float64(y.current), total+float64(y.total)
 		if y.done {
 			done++
 		}
 	}
 	text := "pulling image " + l.image
 	if total > 0 {
-		text += fmt.Sprintf(": %d%% of %.1f MB", 100*current/total, float64(total)/1e6)
+		text += fmt.Sprintf(": %d%% of %.1f MB", int(min(max(100*current/total, 0), 100)), total/1e6)
 	}
 	if len(l.by) > 0 {
 		text += fmt.Sprintf(", %d of %d layers", done, len(l.by))
