@@ -5,6 +5,7 @@ package acceptance
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -183,6 +184,7 @@ func TestOneSandboxOnTheNodesNetwork(t *testing.T) {
 	s.programs = []*program{{name: "server", binary: binary(t), env: []string{"OPENSANDBOX_DOCKER_NETWORK_MODE=host"}}}
 	s.run()
 	s.cleanUp()
+	s.awaitDaemonPort()
 	id := s.create(nil)
 	if out := output(s.shell(id, "echo hello"), "stdout"); out != "hello\n" {
 		t.Errorf("command: %q", out)
@@ -197,5 +199,22 @@ func TestOneSandboxOnTheNodesNetwork(t *testing.T) {
 	if a := s.do("DELETE", "/v1/sandboxes/"+id, nil); a.status != http.StatusNoContent {
 		t.Fatal(a)
 	}
+	s.awaitDaemonPort()
 	s.create(nil)
+}
+
+// awaitDaemonPort waits until the port of the daemon is free on this machine. It is among those that the kernel gives to connections, each of which
+// has it until a minute after its end.
+func (s *server) awaitDaemonPort() {
+	s.t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); ; waitABit() {
+		l, err := net.Listen("tcp4", ":44772")
+		if err == nil {
+			l.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal(err)
+		}
+	}
 }
