@@ -37,7 +37,7 @@ func (b *bench) daemonStart() error {
 		}
 		d.stop()
 	}
-	b.add(result{Section: "execd-start", Name: "fork to /ping, with an entry point", Samples: samples, Note: "5 ms of it are a wait for an entry point that fails at once"})
+	b.add(result{Section: "execd-start", Name: "fork to /ping, with an entry point", Samples: samples, Note: "4 ms of it are a wait for an entry point that fails at once"})
 	b.add(result{Section: "execd-start", Name: "memory while idle (VmRSS)", Samples: memory, Unit: "MB", Note: "target ≤ 20 MB"})
 	if err := b.daemonContainers(); err != nil {
 		return err
