@@ -159,7 +159,7 @@ func (o *options) setLastWords(text string) error {
 func (o *options) setSpillLimit(limit string) (err error) {
 	o.spillLimit, err = strconv.ParseInt(limit, 10, 64)
 	if err != nil || o.spillLimit < 0 {
-		return fmt.Errorf("--spill-limit: %q is not a number of bytes", limit)
+		return fmt.Errorf("--spill-limit or %s: %q is not a number of bytes", spillLimitVariable, limit)
 	}
 	return nil
 }
