@@ -1,11 +1,12 @@
 package files
 
 import (
-	"bytes"
 	"encoding/json"
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"opensandbox/services/execd/internal/sse"
 )
 
 // AppendJSON appends what encoding/json makes of i, except that U+0085 is escaped too: some readers cut lines there. A listing has a
@@ -40,7 +41,7 @@ func appendText(dst []byte, s string) []byte {
 			if err != nil {
 				return append(dst, `""`...) // It has no error for a string.
 			}
-			return append(dst, bytes.ReplaceAll(b, []byte("\u0085"), []byte(`\u0085`))...)
+			return append(dst, sse.EscapeNEL(b)...)
 		}
 	}
 	dst = append(dst, '"')

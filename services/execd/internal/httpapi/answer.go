@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"strconv"
 
 	"opensandbox/libs/fault"
+	"opensandbox/services/execd/internal/sse"
 )
 
 // Wire codes of OpenSandbox 1.1.1 that more than one route uses.
@@ -55,10 +55,8 @@ func encode(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return escapeNEL(b), nil
+	return sse.EscapeNEL(b), nil
 }
-
-func escapeNEL(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\u0085"), []byte(`\u0085`)) }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	b, err := encode(v)

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
@@ -68,6 +69,9 @@ var plain = func() (t [utf8.RuneSelf]bool) {
 	}
 	return t
 }()
+
+// EscapeNEL escapes U+0085 in JSON text, which encoding/json leaves as it is: some readers cut lines there.
+func EscapeNEL(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\u0085"), []byte(`\u0085`)) }
 
 // plainRun returns how many bytes at the beginning of b are plain. It looks at eight at once: output is mostly such bytes, and the rest
 // of what is done for an event does not look at each.
