@@ -4,8 +4,10 @@ package acceptance
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -59,23 +61,9 @@ func (s *server) abandon(url string, header []string, more m) string {
 	for k, v := range more {
 		body[k] = v
 	}
-	b, err := json.Marshal(body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	ctx, leave := context.WithCancel(s.t.Context())
 	defer leave()
-	req, err := http.NewRequestWithContext(ctx, "POST", url+"/command", strings.NewReader(string(b)))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	res := follow(ctx, s.t, "POST", url+"/command", header, body)
 	defer res.Body.Close()
 	for sc := bufio.NewScanner(res.Body); sc.Scan(); {
 		var e struct{ Text string }
@@ -85,4 +73,30 @@ func (s *server) abandon(url string, header []string, more m) string {
 	}
 	s.t.Fatal("the command did not say its process numbers")
 	return ""
+}
+
+// follow sends a request, with a body unless that is nil, and returns its answer while that is still on its way. The end of ctx breaks the
+// connection.
+func follow(ctx context.Context, t *testing.T, method, url string, header []string, body m) *http.Response {
+	t.Helper()
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
 }

@@ -24,11 +24,26 @@ func (s *server) mcp(t *testing.T, api string, args ...string) *toolServer {
 	t.Helper()
 	cmd := bound(exec.Command(needEnv(t, "OPENSANDBOX_TEST_MCP"), args...))
 	cmd.Env = append(variables(), "OPEN_SANDBOX_DOMAIN="+strings.TrimPrefix(api, "http://"), "OPEN_SANDBOX_API_KEY="+apiKey, "HOME="+t.TempDir(), "NO_PROXY=*")
-	in, err := cmd.StdinPipe()
+	in, out := converse(t, "the MCP server", cmd)
+	c := &toolServer{t: t, in: in, out: bufio.NewScanner(out)}
+	c.out.Buffer(nil, 16<<20)
+	hello := c.ask("initialize", m{"protocolVersion": "2025-06-18", "capabilities": m{}, "clientInfo": m{"name": "acceptance", "version": "1"}})
+	if info, _ := hello["serverInfo"].(m); info["name"] != "OpenSandbox Sandbox" {
+		t.Fatalf("initialize: %v", hello)
+	}
+	c.send(m{"jsonrpc": "2.0", "method": "notifications/initialized"})
+	return c
+}
+
+// converse starts a program, and returns what it reads and what it writes. At the end of the test its input ends, and it must end then without a
+// failure.
+func converse(t *testing.T, name string, cmd *exec.Cmd) (in io.Writer, out io.Reader) {
+	t.Helper()
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,19 +53,12 @@ func (s *server) mcp(t *testing.T, api string, args ...string) *toolServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		in.Close()
+		stdin.Close()
 		if err := cmd.Wait(); err != nil || t.Failed() {
-			t.Errorf("the MCP server: %v\n%s", err, tail(trouble.String(), 6000))
+			t.Errorf("%s: %v\n%s", name, err, tail(trouble.String(), 6000))
 		}
 	})
-	c := &toolServer{t: t, in: in, out: bufio.NewScanner(out)}
-	c.out.Buffer(nil, 16<<20)
-	hello := c.ask("initialize", m{"protocolVersion": "2025-06-18", "capabilities": m{}, "clientInfo": m{"name": "acceptance", "version": "1"}})
-	if info, _ := hello["serverInfo"].(m); info["name"] != "OpenSandbox Sandbox" {
-		t.Fatalf("initialize: %v", hello)
-	}
-	c.send(m{"jsonrpc": "2.0", "method": "notifications/initialized"})
-	return c
+	return stdin, stdout
 }
 
 func (c *toolServer) send(message m) {

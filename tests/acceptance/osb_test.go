@@ -50,25 +50,7 @@ func (s *server) withOSB(t *testing.T, proxied bool) *osbRunner {
 	cmd := bound(exec.Command(python, "clients/osb.py"))
 	cmd.Env = append(variables(), "OPEN_SANDBOX_DOMAIN="+strings.TrimPrefix(front, "http://"), "OPEN_SANDBOX_API_KEY="+apiKey,
 		"HOME="+t.TempDir(), "NO_PROXY=*", "COLUMNS=200", "SSL_CERT_DIR="+t.TempDir()) // to read all authorities takes longer than a run
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var trouble strings.Builder
-	cmd.Stderr = &trouble
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the runner of osb: %v\n%s", err, trouble.String())
-		}
-	})
+	in, out := converse(t, "the runner of osb", cmd)
 	o.runs, o.out = in, bufio.NewReader(out)
 	return o
 }

@@ -201,23 +201,9 @@ func row22(d daemon, p place) {
 // returns its id.
 func (d daemon) leave(body m) string {
 	d.t.Helper()
-	text, err := json.Marshal(body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
 	ctx, leave := context.WithCancel(d.t.Context())
 	defer leave()
-	req, err := http.NewRequestWithContext(ctx, "POST", d.url+"/command", strings.NewReader(string(text)))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(d.header); i += 2 {
-		req.Header.Set(d.header[i], d.header[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	res := follow(ctx, d.t, "POST", d.url+"/command", d.header, body)
 	defer res.Body.Close()
 	var id string
 	for lines := bufio.NewScanner(res.Body); lines.Scan(); {

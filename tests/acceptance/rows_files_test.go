@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -166,17 +165,7 @@ func row31(d daemon, _ place) {
 	complete(d.call("GET", "/metrics", nil).json(d.t))
 	ctx, leave := context.WithCancel(d.t.Context())
 	defer leave()
-	req, err := http.NewRequestWithContext(ctx, "GET", d.url+"/metrics/watch", nil)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(d.header); i += 2 {
-		req.Header.Set(d.header[i], d.header[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	res := follow(ctx, d.t, "GET", d.url+"/metrics/watch", d.header, nil)
 	defer res.Body.Close()
 	if res.StatusCode != 200 || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
 		d.t.Fatalf("watch: %d %v", res.StatusCode, res.Header)

@@ -271,9 +271,14 @@ func (b *bench) endpoint(id string, port int) (url, token string, err error) {
 	return "http://" + e.Endpoint, e.Headers["X-EXECD-ACCESS-TOKEN"], nil
 }
 
-// command runs a command and returns when its stream has ended.
+// command runs a command of the shell and returns when its stream has ended.
 func (b *bench) command(url, token, command string) error {
-	req, err := http.NewRequestWithContext(b.ctx, "POST", url+"/command", strings.NewReader(`{"command":`+fmt.Sprintf("%q", command)+`}`))
+	return b.post(url, token, fmt.Appendf(nil, `{"command":%q}`, command))
+}
+
+// post runs the command of a request's body and returns when its stream has ended.
+func (b *bench) post(url, token string, body []byte) error {
+	req, err := http.NewRequestWithContext(b.ctx, "POST", url+"/command", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

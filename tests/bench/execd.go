@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,19 +160,5 @@ func (b *bench) runInDaemon(d *daemon, command m) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(b.ctx, "POST", d.url()+"/command", bytes.NewReader(j))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("X-EXECD-ACCESS-TOKEN", d.token)
-	res, err := b.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	out, err := io.ReadAll(res.Body)
-	if err == nil && !bytes.Contains(out, []byte("execution_complete")) {
-		err = fmt.Errorf("command: %s", out)
-	}
-	return err
+	return b.post(d.url(), d.token, j)
 }
