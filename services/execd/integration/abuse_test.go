@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"flag"
@@ -122,20 +121,35 @@ func TestAbuseMuchOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	var lines int64
-	last := ""
-	for sc := bufio.NewScanner(res.Body); sc.Scan(); {
-		if line := sc.Bytes(); bytes.Contains(line, []byte(`"text":"y\n"`)) {
-			lines++
-		} else if len(line) > 0 {
-			last = string(line)
-		}
-	}
-	if lines != size/2 || !strings.Contains(last, "execution_complete") {
-		t.Errorf("got %d lines, want %d; the last event is %s", lines, size/2, last)
+	lines, last, err := countLines(res.Body, `"text":"y\n"`)
+	if err != nil || lines != size/2 || !strings.Contains(last, "execution_complete") {
+		t.Errorf("got %d lines, want %d; the last event is %s; %v", lines, size/2, last, err)
 	}
 	a.before.files += spillDirectory // The reader may be slow at times.
 	a.over()
+}
+
+// countLines counts the events of an answer with the mark, and returns its last event. It looks at much at once, not at each event: the reader
+// of billions of them should take less of the processors than what writes them.
+func countLines(r io.Reader, mark string) (lines int64, last string, err error) {
+	buf := make([]byte, 0, 1<<20)
+	for {
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		whole := bytes.LastIndex(buf, []byte("\n\n")) + 2
+		if whole >= 2 {
+			events := buf[:whole]
+			lines += int64(bytes.Count(events, []byte(mark)))
+			last = string(events[bytes.LastIndex(events[:whole-2], []byte("\n\n"))+1:])
+			buf = buf[:copy(buf, buf[whole:])]
+		}
+		if err == io.EOF {
+			return lines, strings.TrimSpace(last), nil
+		}
+		if err != nil {
+			return lines, last, err
+		}
+	}
 }
 
 // TestAbuseForkBomb: the bomb fills the limit of processes, /ping goes on, and the time-out ends all of it.
@@ -164,6 +178,51 @@ func TestAbuseForkBomb(t *testing.T) {
 	if got := a.sh("echo well"); got != "well\n" {
 		t.Errorf("afterwards: %q", got)
 	}
+}
+
+// TestAbuseNoProcessLeft: sleeping processes take all that the limit leaves, for good, while many clients use files. The daemon cannot start
+// anything then, not even a thread of its own, and goes on.
+func TestAbuseNoProcessLeft(t *testing.T) {
+	a := abuse(t, "--pids-limit", "256")
+	a.sh("busybox mkdir /tmp/d; cd /tmp/d; for i in $(busybox seq 1 2000); do : >$i; done; busybox dd if=/dev/zero of=/tmp/file bs=1048576 count=8 2>/dev/null")
+	started := 0
+	for ; !strings.Contains(a.output("exec sleep 1000", `,"background":true`), "resource temporarily unavailable"); started++ {
+		if started == 256 {
+			t.Fatal("the limit of processes does not hold")
+		}
+	}
+	routes := []string{"/files/search?path=/tmp&pattern=*1", "/directories/list?path=/tmp/d", "/files/download?path=/tmp/file", "/metrics"}
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			if status, body := a.request("GET", routes[i%len(routes)], "", nil); status != http.StatusOK || body == "" {
+				t.Errorf("%s: %d", routes[i%len(routes)], status)
+			}
+			if status := a.upload(t, "/tmp/d/new"+strconv.Itoa(i), zeros(1<<20)); status != http.StatusOK {
+				t.Errorf("upload: %d", status)
+			}
+			if body := a.output("true", ""); !strings.Contains(body, `"error"`) {
+				t.Errorf("a command without a process: %s", body)
+			}
+		})
+	}
+	all.Wait()
+	took := a.pinger.stop(t)
+	t.Logf("%d processes; /ping: %d times, max %s", started, len(took), took[len(took)-1])
+	if status, body := a.request("GET", "/command/status/none", "", nil); status != http.StatusNotFound {
+		t.Errorf("afterwards: %d %s", status, body)
+	}
+}
+
+// output is all that a command is answered with.
+func (c *container) output(script, more string) string {
+	res, err := c.command(script, more)
+	if err != nil {
+		return err.Error()
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return string(b)
 }
 
 func TestAbuseManyCommands(t *testing.T) {

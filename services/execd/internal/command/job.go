@@ -38,13 +38,12 @@ func (m *Manager) RunJob(ctx context.Context, j *Job, sink Sink) (Result, error)
 		return Result{}, stopping(reap.ErrStopping)
 	}
 	defer m.workers.Done()
-	out, err := newPump("stdout", sink, m.spillFile())
-	if err != nil {
-		return Result{}, err
-	}
 	began := time.Now()
-	rec, err := m.startJob(j, out.writeEnd)
-	if errors.Is(err, reap.ErrStopping) {
+	out, rec, err := m.launchJob(j, sink)
+	switch {
+	case out == nil:
+		return Result{}, err
+	case errors.Is(err, reap.ErrStopping):
 		out.abandon()
 		return Result{}, stopping(err)
 	}
@@ -61,6 +60,17 @@ func (m *Manager) RunJob(ctx context.Context, j *Job, sink Sink) (Result, error)
 		return Result{}, ErrTimedOut
 	}
 	return m.result(rec, began, out), nil
+}
+
+// launchJob starts the process with a pipe for its output, when it is its turn. No pipe means that there is nothing to tell the sink.
+func (m *Manager) launchJob(j *Job, sink Sink) (*pump, *record, error) {
+	defer m.starts.take()()
+	out, err := newPump("stdout", sink, m.spillFile())
+	if err != nil {
+		return nil, nil, err
+	}
+	rec, err := m.startJob(j, out.writeEnd)
+	return out, rec, err
 }
 
 // startJob starts the process. Its record is in no list: only RunJob knows it.

@@ -24,6 +24,9 @@ const (
 	Retention = 24 * time.Hour
 	// purgeEvery is the time between two looks for finished commands that are older than Retention.
 	purgeEvery = time.Hour
+	// startsAtOnce bounds how many commands are on their way into being at a time. A start is a dozen calls of the kernel; hundreds at once keep
+	// as many threads waiting in it, a thread each, and everything else waits behind them. So few take no longer in all.
+	startsAtOnce = 16
 	// startFailed is the exit code of a background command that could not be started, as in OpenSandbox 1.1.1.
 	startFailed = 255
 )
@@ -61,6 +64,7 @@ type Manager struct {
 	cfg  Config
 	home string
 
+	starts  turns
 	mu      sync.Mutex
 	records map[string]*record
 	outDir  string
@@ -100,7 +104,7 @@ type Status struct {
 // New returns a Manager and starts the hourly purge, which ends with Close.
 func New(cfg Config) *Manager {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Manager{cfg: cfg, home: environ.Home(environ.In(cfg.Env)), records: map[string]*record{}, ctx: ctx, cancel: cancel}
+	m := &Manager{cfg: cfg, home: environ.Home(environ.In(cfg.Env)), starts: make(turns, startsAtOnce), records: map[string]*record{}, ctx: ctx, cancel: cancel}
 	m.workers.Go(m.purgeLoop)
 	return m
 }

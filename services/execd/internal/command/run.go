@@ -53,51 +53,70 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 		return Result{}, stopping(reap.ErrStopping)
 	}
 	defer m.workers.Done()
-	p, err := m.plan(r)
+	run, err := m.launch(r, sink)
 	if err != nil {
 		return Result{}, err
 	}
-	id, began := newID(), time.Now()
-	file := m.spillFile()
-	out, err := newPump("stdout", sink, file)
-	if err != nil {
-		return Result{}, err
+	sink.Started(run.id)
+	if run.failed != nil {
+		run.abandon()
+		return Result{StartErr: run.failed}, nil
 	}
-	errs, err := newPump("stderr", sink, file)
-	if err != nil {
-		out.abandon()
-		return Result{}, err
-	}
-	rec, err := m.start(id, p, out.writeEnd, errs.writeEnd, "")
-	if errors.Is(err, reap.ErrStopping) {
-		out.abandon()
-		errs.abandon()
-		return Result{}, stopping(err)
-	}
-	sink.Started(id)
-	if err != nil {
-		out.abandon()
-		errs.abandon()
-		return Result{StartErr: err}, nil
-	}
-	m.pump(out)
-	m.pump(errs)
+	m.pump(run.out)
+	m.pump(run.errs)
 	select {
-	case <-rec.finished:
+	case <-run.rec.finished:
 	case <-ctx.Done():
-		m.left(r, rec)
+		m.left(r, run.rec)
 		return Result{}, ctx.Err()
 	}
-	out.leaderEnded()
-	errs.leaderEnded()
-	for _, p := range []*pump{out, errs} {
+	run.out.leaderEnded()
+	run.errs.leaderEnded()
+	for _, p := range []*pump{run.out, run.errs} {
 		select {
 		case <-p.delivered:
 		case <-ctx.Done():
 			return Result{}, ctx.Err()
 		}
 	}
-	return m.result(rec, began, out, errs), nil
+	return m.result(run.rec, run.began, run.out, run.errs), nil
+}
+
+// launched is a foreground command that runs, or that failed to start.
+type launched struct {
+	id        string
+	began     time.Time
+	out, errs *pump
+	rec       *record
+	failed    error // Then there is no record.
+}
+
+func (l *launched) abandon() {
+	l.out.abandon()
+	l.errs.abandon()
+}
+
+// launch starts a command whose output is for the sink, when it is its turn. The error means that there is nothing to tell the sink.
+func (m *Manager) launch(r *Request, sink Sink) (*launched, error) {
+	defer m.starts.take()()
+	p, err := m.plan(r)
+	if err != nil {
+		return nil, err
+	}
+	run, file := &launched{id: newID(), began: time.Now()}, m.spillFile()
+	if run.out, err = newPump("stdout", sink, file); err != nil {
+		return nil, err
+	}
+	if run.errs, err = newPump("stderr", sink, file); err != nil {
+		run.out.abandon()
+		return nil, err
+	}
+	run.rec, run.failed = m.start(run.id, p, run.out.writeEnd, run.errs.writeEnd, "")
+	if errors.Is(run.failed, reap.ErrStopping) {
+		run.abandon()
+		return nil, stopping(run.failed)
+	}
+	return run, nil
 }
 
 // result is the end of a command whose output was delivered. Output that was lost on the way is a failure, whatever the command itself says.
@@ -155,26 +174,36 @@ func (m *Manager) Background(r *Request, sink Sink) (Result, error) {
 		return Result{}, stopping(reap.ErrStopping)
 	}
 	defer m.workers.Done()
-	p, err := m.plan(r)
+	id, res, err := m.launchInBackground(r)
 	if err != nil {
 		return Result{}, err
+	}
+	sink.Started(id)
+	return res, nil
+}
+
+// launchInBackground starts a command whose output goes to a file, when it is its turn.
+func (m *Manager) launchInBackground(r *Request) (id string, _ Result, _ error) {
+	defer m.starts.take()()
+	p, err := m.plan(r)
+	if err != nil {
+		return "", Result{}, err
 	}
 	id, began := newID(), time.Now()
 	f, err := m.createOutput(id)
 	if err != nil {
-		return Result{}, fault.New(fault.Internal, err.Error()).WithCode("RUNTIME_ERROR")
+		return "", Result{}, fault.New(fault.Internal, err.Error()).WithCode("RUNTIME_ERROR")
 	}
 	defer f.Close()
 	_, err = m.start(id, p, f.Fd(), f.Fd(), f.Name())
 	if errors.Is(err, reap.ErrStopping) {
 		_ = os.Remove(f.Name())
-		return Result{}, stopping(err)
+		return "", Result{}, stopping(err)
 	}
 	if err != nil {
 		m.remember(id, p, f.Name(), began, err)
 	}
-	sink.Started(id)
-	return Result{Took: time.Since(began), StartErr: err}, nil
+	return id, Result{Took: time.Since(began), StartErr: err}, nil
 }
 
 // remember keeps a record of a command that never started.

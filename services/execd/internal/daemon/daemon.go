@@ -138,6 +138,7 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 	a := assemble(o, env, reaper, log)
 	defer a.close()
 	if set.PreStart != nil {
+		reserveThreads(threadsToReserve(cgroupRoot))
 		if err := a.listen(o.port); err != nil {
 			return 1, err
 		}
@@ -154,7 +155,9 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 		return 1, err
 	}
 	if set.PreStart == nil {
-		if work != nil && endsBy(work, time.Now().Add(settle)) {
+		settled := time.Now().Add(settle)
+		reserveThreads(threadsToReserve(cgroupRoot)) // In the time that has to pass anyway.
+		if work != nil && endsBy(work, settled) {
 			work.Sweep(pid1.Grace)
 			return work.ExitCode(), nil
 		}
