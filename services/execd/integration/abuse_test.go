@@ -61,14 +61,20 @@ type abused struct {
 	pinger *pinger
 }
 
-// abuse starts a daemon and asks it for /ping all the time. The daemon has no token: with one it hides its descriptors.
-func abuse(t *testing.T, options ...string) *abused {
+// open starts a daemon without a token, in a container with the options of the engine.
+func open(t *testing.T, options ...string) *container {
 	t.Helper()
-	name := "execdtest-" + suffix + "-" + strings.ToLower(t.Name())
+	name := nameOf(t)
 	args := append([]string{"run", "-d", "--name", name, "--tmpfs", "/run/opensandbox:mode=1777"}, options...)
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", name).Run() })
 	docker(t, append(args, busyboxImage, "/execd", "--init", "--", "sleep", "100000")...)
-	c := (&container{t: t, name: name}).ready()
+	return (&container{t: t, name: name}).ready()
+}
+
+// abuse starts a daemon and asks it for /ping all the time. The daemon has no token: with one it hides its descriptors.
+func abuse(t *testing.T, options ...string) *abused {
+	t.Helper()
+	c := open(t, options...)
 	c.sh("true") // What is made on first use exists from here on.
 	a := &abused{container: c, before: c.count()}
 	if a.before.descriptors == 0 {

@@ -124,10 +124,15 @@ func docker(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// nameOf names the container of a test.
+func nameOf(t *testing.T) string {
+	return "execdtest-" + suffix + "-" + strings.NewReplacer("/", "-", " ", "-").Replace(strings.ToLower(t.Name()))
+}
+
 // launch creates a container, hands the token over through stdin and starts it.
 func launch(t *testing.T, image, user string, entry ...string) *container {
 	t.Helper()
-	name := "execdtest-" + suffix + "-" + strings.NewReplacer("/", "-", " ", "-").Replace(strings.ToLower(t.Name()))
+	name := nameOf(t)
 	args := []string{
 		"create", "-i", "--name", name, "--user", user, "--tmpfs", "/run/opensandbox:mode=1777", image,
 		"/execd", "--token-stdin", "--init", "--",
@@ -392,6 +397,18 @@ func TestStopIsOrderly(t *testing.T) {
 			}
 			if err := exec.Command("docker", "cp", c.name+":/tmp/told", "-").Run(); (err == nil) != tt.told {
 				t.Errorf("the command beside the entry point: %v, want it told: %t", err, tt.told)
+			}
+		})
+	}
+}
+
+// TestClone3IsHidden: what the sandbox starts has the filter, and can gain no privileges any more.
+func TestClone3IsHidden(t *testing.T) {
+	for value, want := range map[string]string{"no": "NoNewPrivs:\t0\n", "1": "NoNewPrivs:\t1\n"} {
+		t.Run(value, func(t *testing.T) {
+			c := open(t, "-e", "EXECD_CLONE3_COMPAT="+value)
+			if got := c.sh("busybox grep NoNewPrivs /proc/self/status"); got != want {
+				t.Errorf("got %q, want %q", got, want)
 			}
 		})
 	}

@@ -33,6 +33,7 @@ import (
 	"opensandbox/services/execd/internal/pid1"
 	"opensandbox/services/execd/internal/proxy"
 	"opensandbox/services/execd/internal/reap"
+	"opensandbox/services/execd/internal/seccomp"
 	"opensandbox/services/execd/internal/session"
 	"opensandbox/services/execd/internal/terminal"
 )
@@ -114,6 +115,9 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 	out := openLogs(o, stdout, stderr)
 	defer out.close()
 	log := newLogger(o, out)
+	if err := restrict(o); err != nil {
+		return 1, err
+	}
 	if err := takeToken(&o); err != nil {
 		return 1, err
 	}
@@ -155,23 +159,43 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 		return 1, err
 	}
 	if set.PreStart == nil {
-		settled := time.Now().Add(settle)
-		reserveThreads(threadsToReserve(cgroupRoot)) // In the time that has to pass anyway.
-		if work != nil && endsBy(work, settled) {
+		open, err := a.open(o.port, work)
+		if !open && work != nil {
 			work.Sweep(pid1.Grace)
-			return work.ExitCode(), nil
 		}
-		if err := a.listen(o.port); err != nil {
-			if work != nil {
-				work.Sweep(pid1.Grace)
-			}
+		switch {
+		case err != nil:
 			return 1, err
+		case !open:
+			return work.ExitCode(), nil
 		}
 	}
 	if work == nil {
 		return a.idle(signals)
 	}
 	return a.attend(work, signals)
+}
+
+// open listens, unless the entry point fails at once.
+func (a *app) open(port int, work *pid1.Workload) (bool, error) {
+	settled := time.Now().Add(settle)
+	reserveThreads(threadsToReserve(cgroupRoot)) // In the time that has to pass anyway.
+	if work != nil && endsBy(work, settled) {
+		return false, nil
+	}
+	err := a.listen(port)
+	return err == nil, err
+}
+
+// restrict takes from this process and all that it starts what the options say.
+func restrict(o options) error {
+	if !o.hideClone3 {
+		return nil
+	}
+	if err := seccomp.RefuseClone3(); err != nil {
+		return fmt.Errorf("%s: %w", clone3Variable, err)
+	}
+	return nil
 }
 
 // forEntryPoint returns the environment of the entry point. It is what starts the Jupyter server, whose token commands do not get.

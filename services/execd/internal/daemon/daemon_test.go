@@ -172,6 +172,18 @@ func TestEntryPointDecides(t *testing.T) {
 	ln.Close()
 }
 
+func TestClone3Words(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]bool{"": false, "no": false, "0": false, "1": true, "Yes": true, "reexec": true} {
+		if o, err := parse(nil, []string{clone3Variable + "=" + word}, io.Discard); err != nil || o.hideClone3 != want {
+			t.Errorf("%q: got %t, %v, want %t", word, o.hideClone3, err, want)
+		}
+	}
+	if _, err := parse(nil, []string{clone3Variable + "=maybe"}, io.Discard); err == nil || !strings.Contains(err.Error(), `EXECD_CLONE3_COMPAT: "maybe" is none of`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -34,6 +34,9 @@ const (
 	jupyterTokenVariable = "JUPYTER_TOKEN"
 )
 
+// clone3Variable hides the system call clone3 from the sandbox, as in OpenSandbox 1.1.1.
+const clone3Variable = "EXECD_CLONE3_COMPAT"
+
 // How long open answers may take once everything else has ended, as in OpenSandbox 1.1.1.
 const (
 	lastWordsVariable = "EXECD_API_GRACE_SHUTDOWN"
@@ -58,6 +61,7 @@ type options struct {
 	logOutputs []string // "stdout", "stderr" and paths; empty means stderr.
 	keep       bool     // Foreground commands go on when their client goes away.
 	spillLimit int64    // Bytes of one command's output that may wait in a file for a slow client.
+	hideClone3 bool     // See seccomp.RefuseClone3.
 	// jupyterURL and jupyterToken say where code runs. Both are needed.
 	jupyterURL   string
 	jupyterToken string
@@ -77,6 +81,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	if !ok {
 		spillLimit = strconv.FormatInt(defaultSpillLimit, 10)
 	}
+	clone3, _ := lookup(clone3Variable)
 	o.jupyterURL, _ = lookup(jupyterHostVariable)
 	level := "warn"
 	fs := flag.NewFlagSet("opensandbox-execd", flag.ContinueOnError)
@@ -101,7 +106,7 @@ func parse(args, env []string, out io.Writer) (options, error) {
 	o.takeSecrets(fs, lookup)
 	var logErr error
 	o.logOutputs, logErr = logOutputs(lookup)
-	return o, errors.Join(append(o.check(onDisconnect), o.setLevel(level), o.setLastWords(lastWords), o.setSpillLimit(spillLimit), logErr)...)
+	return o, errors.Join(append(o.check(onDisconnect), o.setLevel(level), o.setLastWords(lastWords), o.setSpillLimit(spillLimit), o.setClone3(clone3), logErr)...)
 }
 
 // takeSecrets reads the variables of those flags that were not given. The variables are no default values of the flags, which --help and every
@@ -160,6 +165,18 @@ func (o *options) setSpillLimit(limit string) (err error) {
 	o.spillLimit, err = strconv.ParseInt(limit, 10, 64)
 	if err != nil || o.spillLimit < 0 {
 		return fmt.Errorf("--spill-limit or %s: %q is not a number of bytes", spillLimitVariable, limit)
+	}
+	return nil
+}
+
+// setClone3 accepts the words of OpenSandbox 1.1.1. "reexec" starts its daemon anew behind the filter; ours has it in all threads at once.
+func (o *options) setClone3(word string) error {
+	switch strings.ToLower(word) {
+	case "", "0", "false", "off", "no":
+	case "1", "true", "on", "yes", "reexec":
+		o.hideClone3 = true
+	default:
+		return fmt.Errorf("%s: %q is none of 1, true, on, yes, reexec, 0, false, off and no", clone3Variable, word)
 	}
 	return nil
 }
