@@ -40,6 +40,8 @@ type Sampler struct {
 
 	mu   sync.Mutex
 	last reading
+
+	reads sync.Mutex // See readFile.
 }
 
 type reading struct {
@@ -103,9 +105,16 @@ func percent(from, to reading) float64 {
 	return min(100, 100*float64(to.busy-from.busy)/float64(to.total-from.total))
 }
 
+// readFile reads one file at a time: each is a matter of microseconds, in which every one of many clients would keep a thread of this process.
+func (s *Sampler) readFile(path string) ([]byte, error) {
+	s.reads.Lock()
+	defer s.reads.Unlock()
+	return os.ReadFile(path)
+}
+
 // read takes the first line of /proc/stat. Guest time is part of user time already; waiting for disks is not work.
 func (s *Sampler) read() (reading, error) {
-	data, err := os.ReadFile(filepath.Join(s.proc, "stat"))
+	data, err := s.readFile(filepath.Join(s.proc, "stat"))
 	if err != nil {
 		return reading{}, fmt.Errorf("processor figures: %w", err)
 	}
@@ -130,7 +139,7 @@ func (s *Sampler) read() (reading, error) {
 
 // memory returns bytes. Used is everything that is neither free nor a cache.
 func (s *Sampler) memory() (total, used uint64, err error) {
-	data, err := os.ReadFile(filepath.Join(s.proc, "meminfo"))
+	data, err := s.readFile(filepath.Join(s.proc, "meminfo"))
 	if err != nil {
 		return 0, 0, fmt.Errorf("memory figures: %w", err)
 	}
@@ -165,18 +174,18 @@ func (s *Sampler) count() int {
 
 // cpuLimit returns the limit in processors, 0 when there is none. Version 2 of the control groups is tried first.
 func (s *Sampler) cpuLimit() float64 {
-	if data, err := os.ReadFile(filepath.Join(s.cgroup, "cpu.max")); err == nil {
+	if data, err := s.readFile(filepath.Join(s.cgroup, "cpu.max")); err == nil {
 		quota, period, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
 		return ratio(quota, period)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return 0
 	}
 	for _, dir := range []string{"cpu", "cpu,cpuacct"} {
-		quota, err := os.ReadFile(filepath.Join(s.cgroup, dir, "cpu.cfs_quota_us"))
+		quota, err := s.readFile(filepath.Join(s.cgroup, dir, "cpu.cfs_quota_us"))
 		if err != nil {
 			continue
 		}
-		period, err := os.ReadFile(filepath.Join(s.cgroup, dir, "cpu.cfs_period_us"))
+		period, err := s.readFile(filepath.Join(s.cgroup, dir, "cpu.cfs_period_us"))
 		if err != nil {
 			continue
 		}

@@ -92,7 +92,7 @@ func Start(reaper *reap.Reaper, argv, env []string) (*Workload, error) {
 		return nil, startError(argv[0], err)
 	}
 	defer null.Close()
-	proc, err := reaper.Start(file, argv, &syscall.ProcAttr{
+	proc, err := reaper.StartEntryPoint(file, argv, &syscall.ProcAttr{
 		Env: env, Files: []uintptr{null.Fd(), 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {

@@ -35,6 +35,8 @@ type Reaper struct {
 	stop    chan struct{}
 	stopped chan struct{}
 	reaped  chan struct{}
+	score   int // Of this process when memory runs out; see volunteer.
+	scored  bool
 
 	// mu is held from fork until the pid is registered, and while a status is fetched: a child that ends at once cannot be
 	// collected before it is known, and a pid cannot be signalled after it was collected (and perhaps given to someone else).
@@ -52,6 +54,7 @@ func New() *Reaper {
 		reaped:  make(chan struct{}, 1),
 		live:    map[int]*Process{},
 	}
+	r.score, r.scored = ownScore()
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	go r.run()
 	return r
@@ -76,8 +79,18 @@ func (r *Reaper) run() {
 	}
 }
 
-// Start runs the executable file. A bare errno is returned when the kernel refuses.
+// Start runs the executable file for a client. When memory runs out, the kernel kills it before the entry point and this process. A bare errno is
+// returned when the kernel refuses.
 func (r *Reaper) Start(file string, argv []string, attr *syscall.ProcAttr) (*Process, error) {
+	return r.start(file, argv, attr, commandFirst)
+}
+
+// StartEntryPoint is Start for the process that the sandbox lives as long as.
+func (r *Reaper) StartEntryPoint(file string, argv []string, attr *syscall.ProcAttr) (*Process, error) {
+	return r.start(file, argv, attr, entryPointFirst)
+}
+
+func (r *Reaper) start(file string, argv []string, attr *syscall.ProcAttr, first int) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refused {
@@ -87,6 +100,7 @@ func (r *Reaper) Start(file string, argv []string, attr *syscall.ProcAttr) (*Pro
 	if err != nil {
 		return nil, err
 	}
+	r.volunteer(pid, first)
 	p := &Process{PID: pid, done: make(chan struct{})}
 	r.live[pid] = p
 	return p, nil
