@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"opensandbox/libs/secrettest"
+	"opensandbox/tests/process"
 )
 
 func TestBadInputLeavesNothing(t *testing.T) {
@@ -71,13 +72,13 @@ func TestBadInputLeavesNothing(t *testing.T) {
 // localRegistry starts a real registry, which can say that it does not have an image.
 func localRegistry(t *testing.T) string {
 	t.Helper()
-	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
 	config := filepath.Join(dir, "config.yml")
 	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n", dir, address)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := bound(exec.Command("docker-registry", "serve", config))
+	cmd := process.Command(nil, "docker-registry", "serve", config)
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the registry (Debian package docker-registry): %v", err)
 	}
@@ -112,8 +113,7 @@ func runToEnd(t *testing.T, config string, env ...string) (string, int) {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := bound(exec.Command(binary(t), "--config", path))
-	cmd.Env = append(variables(), env...)
+	cmd := process.Command(env, binary(t), "--config", path)
 	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	out, _ := cmd.CombinedOutput()
@@ -125,7 +125,7 @@ func TestStartsThatCannotSucceed(t *testing.T) {
 	dir := t.TempDir()
 	key := fmt.Sprintf("api_key = %q", secrettest.New("the API key of a server that does not start"))
 	good := fmt.Sprintf("[server]\nhost = \"127.0.0.1\"\nport = %d\n%s\nadmin_listen = \"\"\n[docker]\nnetwork_mode = \"bridge\"\n[store]\npath = %q\n[agent]\nstate_dir = %q\n",
-		freePort(t), key, filepath.Join(dir, "d", "s.db"), filepath.Join(dir, "state"))
+		process.FreePort(t), key, filepath.Join(dir, "d", "s.db"), filepath.Join(dir, "state"))
 	for name, c := range map[string]struct {
 		config string
 		env    []string

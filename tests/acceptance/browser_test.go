@@ -6,11 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"opensandbox/tests/process"
 )
 
 // browser is a Chromium (Debian packages chromium and chromium-driver), driven over WebDriver.
@@ -28,8 +29,8 @@ var chromiumFlags = []string{
 // openBrowser starts a browser that ends with the test.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
-	port := freePort(t)
-	cmd := bound(exec.Command("chromedriver", fmt.Sprintf("--port=%d", port)))
+	port := process.FreePort(t)
+	cmd := process.Command(nil, "chromedriver", fmt.Sprintf("--port=%d", port))
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the browser's driver (Debian package chromium-driver): %v", err)
 	}

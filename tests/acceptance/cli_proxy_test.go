@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"opensandbox/tests/process"
 )
 
 // proxiedCLI is osb with a configuration file that has all its traffic go through the server.
@@ -57,9 +58,7 @@ func (c *proxiedCLI) try(args ...string) (string, []string, error) {
 	c.mu.Lock()
 	c.paths = nil
 	c.mu.Unlock()
-	cmd := bound(exec.Command(c.osb, args...))
-	cmd.Env = append(variables(), "OPEN_SANDBOX_API_KEY="+apiKey, "HOME="+c.dir, "NO_PROXY=*")
-	out, err := cmd.CombinedOutput()
+	out, err := process.Command([]string{"OPEN_SANDBOX_API_KEY=" + apiKey, "HOME=" + c.dir, "NO_PROXY=*"}, c.osb, args...).CombinedOutput()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return string(out), slices.Clone(c.paths), err

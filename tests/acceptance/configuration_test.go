@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"opensandbox/libs/secrettest"
+	"opensandbox/tests/process"
 )
 
 // home is the home directory of a user who runs the server, and what it says.
@@ -26,7 +27,7 @@ type home struct {
 
 func newHome(t *testing.T) *home {
 	t.Helper()
-	h := &home{dir: t.TempDir(), port: freePort(t)}
+	h := &home{dir: t.TempDir(), port: process.FreePort(t)}
 	h.env = []string{"HOME=" + h.dir, "PATH=" + os.Getenv("PATH"), "DOCKER_HOST=" + os.Getenv("DOCKER_HOST"),
 		fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", h.port), "OPENSANDBOX_SERVER_ADMIN_LISTEN=", "OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:0",
 		fmt.Sprintf("OPENSANDBOX_AGENT_NODE=home-%d", h.port)}
@@ -52,7 +53,7 @@ func (h *home) cleanUp(t *testing.T) {
 // command is a call of the server in that home.
 func (h *home) command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := bound(exec.Command(binary(t), args...))
+	cmd := process.Command(nil, binary(t), args...)
 	cmd.Env = append(append([]string{}, h.env...), env...)
 	return cmd
 }

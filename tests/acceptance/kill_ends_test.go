@@ -7,13 +7,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os/exec"
 	"slices"
 	"sync"
 	"time"
 
 	"opensandbox/libs/sabotage"
 	"opensandbox/libs/sandbox"
+	"opensandbox/tests/process"
 )
 
 // This file has the operations of the kill matrix in which something fails or ends, or happens without a request.
@@ -129,8 +129,7 @@ func lostNodeOperation() operation {
 			if s.url == x.split.secondAddress {
 				p = x.named("agent-1")
 			}
-			cmd := bound(exec.Command(p.binary, "remove", "--yes", "--config", x.configFile()))
-			cmd.Env = append(variables(), p.env...)
+			cmd := process.Command(p.env, p.binary, "remove", "--yes", "--config", x.configFile())
 			var said []byte
 			if said, s.err = cmd.CombinedOutput(); s.err != nil {
 				s.err = fmt.Errorf("%w: %s", s.err, said)

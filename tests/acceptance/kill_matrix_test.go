@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"opensandbox/libs/sabotage"
+	"opensandbox/tests/process"
 )
 
 // matrix is a platform whose processes end at steps that they are told.
@@ -176,7 +177,7 @@ func (x *matrix) untouched(when string) {
 // newMatrix makes a sabotaged platform, which is not started yet.
 func newMatrix(t *testing.T, op operation, split bool) *matrix {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), extra: op.extra}
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", process.FreePort(t)), extra: op.extra}
 	if s.programs = []*program{{name: "server", binary: binary(t)}}; split {
 		s = newSplit(t, op.extra)
 	}

@@ -67,21 +67,14 @@ func (x *matrix) carriedOut(kind string) bool {
 // ended waits until a process of the kind has ended.
 func (x *matrix) ended(kind string) *program {
 	x.t.Helper()
-	return x.oneThat("has ended", kind, func(p *program) bool {
-		select {
-		case <-p.exited:
-			return true
-		default:
-			return false
-		}
-	})
+	return x.oneThat("has ended", kind, func(p *program) bool { return !p.Runs() })
 }
 
 // stopped waits until a process of the kind stands still.
 func (x *matrix) stopped(kind string) *program {
 	x.t.Helper()
 	return x.oneThat("stands still", kind, func(p *program) bool {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 		if err != nil {
 			return false // it has ended
 		}
@@ -109,10 +102,8 @@ func (x *matrix) goOn() {
 	x.t.Helper()
 	x.eventually("all processes serve", func() bool {
 		for _, p := range x.programs {
-			select {
-			case <-p.exited:
+			if !p.Runs() {
 				x.supervise(p)
-			default:
 			}
 		}
 		res, err := http.Get(x.base + "/health")
@@ -137,11 +128,9 @@ func (x *matrix) supervise(p *program) {
 	}
 	again()
 	x.eventually(p.name+" serves again", func() bool {
-		select {
-		case <-p.exited:
+		if !p.Runs() {
 			time.Sleep(time.Second) // as a supervisor would wait
 			again()
-		default:
 		}
 		text, err := os.ReadFile(p.log(x.dir))
 		return err == nil && serves.Match(text[from:])

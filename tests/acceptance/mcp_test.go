@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"opensandbox/tests/process"
 )
 
 // toolServer is the published MCP server, unmodified, spoken to on its standard input and output.
@@ -22,9 +24,8 @@ type toolServer struct {
 // mcp starts the MCP server, until the end of the test, and makes its acquaintance.
 func (s *server) mcp(t *testing.T, api string, args ...string) *toolServer {
 	t.Helper()
-	cmd := bound(exec.Command(needEnv(t, "OPENSANDBOX_TEST_MCP"), args...))
-	cmd.Env = append(variables(), "OPEN_SANDBOX_DOMAIN="+strings.TrimPrefix(api, "http://"), "OPEN_SANDBOX_API_KEY="+apiKey, "HOME="+t.TempDir(), "NO_PROXY=*")
-	in, out := converse(t, "the MCP server", cmd)
+	env := []string{"OPEN_SANDBOX_DOMAIN=" + strings.TrimPrefix(api, "http://"), "OPEN_SANDBOX_API_KEY=" + apiKey, "HOME=" + t.TempDir(), "NO_PROXY=*"}
+	in, out := converse(t, "the MCP server", process.Command(env, needEnv(t, "OPENSANDBOX_TEST_MCP"), args...))
 	c := &toolServer{t: t, in: in, out: bufio.NewScanner(out)}
 	c.out.Buffer(nil, 16<<20)
 	hello := c.ask("initialize", m{"protocolVersion": "2025-06-18", "capabilities": m{}, "clientInfo": m{"name": "acceptance", "version": "1"}})

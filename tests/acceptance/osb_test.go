@@ -7,12 +7,13 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"opensandbox/tests/process"
 )
 
 // osbRunner runs the published command line many times: see clients/osb.py.
@@ -47,10 +48,9 @@ func (s *server) withOSB(t *testing.T, proxied bool) *osbRunner {
 		o.paths = append(o.paths, res.Request.URL.Path)
 	})
 	python := filepath.Join(needEnv(t, "OPENSANDBOX_TEST_VENV"), "bin", "python")
-	cmd := bound(exec.Command(python, "clients/osb.py"))
-	cmd.Env = append(variables(), "OPEN_SANDBOX_DOMAIN="+strings.TrimPrefix(front, "http://"), "OPEN_SANDBOX_API_KEY="+apiKey,
-		"HOME="+t.TempDir(), "NO_PROXY=*", "COLUMNS=200", "SSL_CERT_DIR="+t.TempDir()) // to read all authorities takes longer than a run
-	in, out := converse(t, "the runner of osb", cmd)
+	env := []string{"OPEN_SANDBOX_DOMAIN=" + strings.TrimPrefix(front, "http://"), "OPEN_SANDBOX_API_KEY=" + apiKey,
+		"HOME=" + t.TempDir(), "NO_PROXY=*", "COLUMNS=200", "SSL_CERT_DIR=" + t.TempDir()} // to read all authorities takes longer than a run
+	in, out := converse(t, "the runner of osb", process.Command(env, python, "clients/osb.py"))
 	o.runs, o.out = in, bufio.NewReader(out)
 	return o
 }

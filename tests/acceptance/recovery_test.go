@@ -173,7 +173,7 @@ func TestSplitStoreIsEmptied(t *testing.T) {
 	for _, name := range []string{"agent-0", "agent-1"} {
 		p := s.named(name)
 		select {
-		case <-p.exited:
+		case <-p.Ended():
 		case <-time.After(patience):
 			t.Fatalf("%s goes on", name)
 		}

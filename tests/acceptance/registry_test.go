@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"opensandbox/libs/secrettest"
+	"opensandbox/tests/process"
 )
 
 // privateRegistry is a registry on loopback, which engines accept without TLS, that gives its one image to one user only.
@@ -25,7 +26,7 @@ type privateRegistry struct {
 
 func newRegistry(t *testing.T) privateRegistry {
 	t.Helper()
-	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
 	r := privateRegistry{image: address + "/team/box:1", user: "robot", password: secrettest.New("the password of the registry"), login: dir}
 	users := exec.Command("htpasswd", "-iBc", filepath.Join(dir, "users"), r.user)
 	users.Stdin = strings.NewReader(r.password)
@@ -37,7 +38,7 @@ func newRegistry(t *testing.T) privateRegistry {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := bound(exec.Command("docker-registry", "serve", config))
+	cmd := process.Command(nil, "docker-registry", "serve", config)
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the registry (Debian package docker-registry): %v", err)
 	}
@@ -110,7 +111,7 @@ func TestRegistryCredentials(t *testing.T) {
 // TestRegistryByTheLoginOfTheServer: a create without credentials uses what "docker login" has written for the server's user.
 func TestRegistryByTheLoginOfTheServer(t *testing.T) {
 	r := newRegistry(t)
-	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", process.FreePort(t))}
 	s.programs = []*program{{name: "server", binary: binary(t), env: []string{"DOCKER_CONFIG=" + r.login}}}
 	s.run()
 	s.cleanUp()

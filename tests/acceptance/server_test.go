@@ -10,20 +10,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"opensandbox/libs/secrettest"
+	"opensandbox/tests/process"
 )
 
 // image is built by scripts/images.sh.
@@ -60,7 +57,7 @@ func start(t *testing.T, extra string) *server {
 // startSingle runs the single binary.
 func startSingle(t *testing.T, extra string) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), extra: extra}
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", process.FreePort(t)), extra: extra}
 	s.programs = []*program{{name: "server", binary: binary(t)}}
 	s.run()
 	s.cleanUp()
@@ -96,30 +93,9 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// given are the ports that freePort has returned: whom it was given to may not listen on it yet.
-var given sync.Map
-
-// freePort returns a port that nobody listens on now, and each port once. It lies below those of outgoing connections (32768 and up), one of which could else get
-// it while a server is started again, and above those of sandboxes.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 30_000 + rand.IntN(2_700)
-		if l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			l.Close()
-			if _, taken := given.LoadOrStore(port, true); !taken {
-				return port
-			}
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
 func (s *server) config() string {
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.base, "http://"), ":")
-	// Each server has a part of the ports of its own, so that servers side by side do not take each other's.
-	low := 20000 + rand.IntN(100)*100
+	low, high := process.SandboxPorts()
 	return fmt.Sprintf(`
 [server]
 host = "127.0.0.1"
@@ -139,7 +115,7 @@ path = %q
 [agent]
 state_dir = %q
 node = "test"
-%s`, port, apiKey, low, low+1000, filepath.Join(s.dir, "data", "store.db"), filepath.Join(s.dir, "state"), s.extra)
+%s`, port, apiKey, low, high, filepath.Join(s.dir, "data", "store.db"), filepath.Join(s.dir, "state"), s.extra)
 }
 
 // configFile writes the configuration at the first call, and returns its path.

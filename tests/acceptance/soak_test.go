@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"opensandbox/tests/process"
 )
 
 // soakShort is how long the load lasts unless OPENSANDBOX_TEST_SOAK says otherwise, as "make soak" does: enough lives of sandboxes that one
@@ -48,9 +50,9 @@ func TestSoakSingle(t *testing.T) {
 // newSingleSoak starts the single binary. env are variables for it.
 func newSingleSoak(t *testing.T, env ...string) *soak {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", process.FreePort(t))}
 	k := newSoak(t, s, "single")
-	router := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	router := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
 	s.programs = []*program{{name: "server", binary: binary(t), env: append(env, "OPENSANDBOX_ROUTER_LISTEN="+router)}}
 	k.apis, k.routers = []string{s.base}, []string{"http://" + router}
 	k.openAdmin()
@@ -90,7 +92,7 @@ func newSoak(t *testing.T, s *server, name string) *soak {
 // openAdmin gives each process an address for its metrics.
 func (k *soak) openAdmin() {
 	for _, p := range k.s.programs {
-		at := fmt.Sprintf("127.0.0.1:%d", freePort(k.s.t))
+		at := fmt.Sprintf("127.0.0.1:%d", process.FreePort(k.s.t))
 		p.env = append(p.env, "OPENSANDBOX_SERVER_ADMIN_LISTEN="+at)
 		k.admin[p.name] = "http://" + at
 	}

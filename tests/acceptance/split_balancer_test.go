@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"opensandbox/tests/process"
 )
 
 // balancer is haproxy with the configuration of docker-compose.yml in front of the apis, and of the routers by the same rules: what it
@@ -26,7 +28,7 @@ const drainDelay = 3
 // balance starts the balancer.
 func (s *server) balance() *balancer {
 	s.t.Helper()
-	port := [3]int{freePort(s.t), freePort(s.t), freePort(s.t)}
+	port := [3]int{process.FreePort(s.t), process.FreePort(s.t), process.FreePort(s.t)}
 	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", port[i]) }
 	b := &balancer{t: s.t, api: "http://" + at(0), router: "http://" + at(1), metrics: "http://" + at(2) + "/metrics"}
 	text, err := os.ReadFile("../../deployments/haproxy/haproxy.cfg")

@@ -4,10 +4,11 @@ package acceptance
 
 import (
 	"net/http"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
+
+	"opensandbox/tests/process"
 )
 
 // TestSplitCapacity asks for what no node has, and takes nodes out of use: the answer says what was short, and what runs goes on.
@@ -86,8 +87,7 @@ func (s *server) wantNoCapacity(what string, change m, texts ...string) {
 // agentCommand runs a command of the agent's program, and returns what it prints.
 func (s *server) agentCommand(args ...string) string {
 	s.t.Helper()
-	cmd := bound(exec.Command(service(s.t, "agent"), append(args, "--config", s.configFile())...))
-	cmd.Env = variables()
+	cmd := process.Command(nil, service(s.t, "agent"), append(args, "--config", s.configFile())...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()

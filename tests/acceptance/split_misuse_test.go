@@ -12,22 +12,16 @@ import (
 
 	"opensandbox/libs/agentrpc"
 	"opensandbox/libs/sandbox"
+	"opensandbox/tests/process"
 )
 
 // ends starts one more process that must end by itself, and returns what it said.
 func (s *server) ends(p *program) string {
 	s.t.Helper()
 	p.run(s.t, s.dir, s.configFile())
-	s.eventually(p.name+" gives up", func() bool {
-		select {
-		case <-p.exited:
-			return true
-		default:
-			return false
-		}
-	})
-	if p.cmd.ProcessState.ExitCode() != 1 {
-		s.t.Errorf("%s: exit code %d, want 1", p.name, p.cmd.ProcessState.ExitCode())
+	s.eventually(p.name+" gives up", func() bool { return !p.Runs() })
+	if p.ExitCode() != 1 {
+		s.t.Errorf("%s: exit code %d, want 1", p.name, p.ExitCode())
 	}
 	text, err := os.ReadFile(p.log(s.dir))
 	if err != nil {
@@ -41,7 +35,7 @@ func TestSplitMisuse(t *testing.T) {
 	s := startSplit(t, "")
 	id := s.create(nil)
 	state := func(name string) string { return "OPENSANDBOX_AGENT_STATE_DIR=" + filepath.Join(s.dir, name) }
-	listen := fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=127.0.0.1:%d", freePort(t))
+	listen := fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=127.0.0.1:%d", process.FreePort(t))
 	for _, c := range []struct {
 		name, binary string
 		env          []string
@@ -50,7 +44,7 @@ func TestSplitMisuse(t *testing.T) {
 		{"same-name", "agent", []string{"OPENSANDBOX_AGENT_NODE=node-0", state("same-name"), listen, "DOCKER_HOST=" + s.split.second}, "node-0"},
 		{"same-engine", "agent", []string{"OPENSANDBOX_AGENT_NODE=other", state("same-engine"), listen}, "in use by another live agent"},
 		{"same-state", "agent", []string{"OPENSANDBOX_AGENT_NODE=node-0", state("state-0"), listen}, "in use by another agent"},
-		{"another-secret", "api", []string{"OPENSANDBOX_INTERNAL_SHARED_SECRET=" + strings.Repeat("x", 32), fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", freePort(t))}, "installation"},
+		{"another-secret", "api", []string{"OPENSANDBOX_INTERNAL_SHARED_SECRET=" + strings.Repeat("x", 32), fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", process.FreePort(t))}, "installation"},
 		{"sqlite", "api", []string{"OPENSANDBOX_STORE_TYPE=sqlite"}, "redis"},
 		{"no-secret", "agent", []string{"OPENSANDBOX_INTERNAL_SHARED_SECRET=short"}, "OPENSANDBOX_INTERNAL_SHARED_SECRET"},
 	} {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/secrettest"
+	"opensandbox/tests/process"
 )
 
 // TestSplitRedisWithTLS runs everything on a Redis with TLS and a user of its own, beside another installation, and starts programs that have
@@ -31,7 +31,7 @@ func TestSplitRedisWithTLS(t *testing.T) {
 	s.split.redis = at("osb", password)
 	trust := "SSL_CERT_FILE=" + certs.CAFile
 	for _, p := range s.programs {
-		p.env = append(p.env, trust, fmt.Sprintf("OPENSANDBOX_SERVER_ADMIN_LISTEN=127.0.0.1:%d", freePort(t)))
+		p.env = append(p.env, trust, fmt.Sprintf("OPENSANDBOX_SERVER_ADMIN_LISTEN=127.0.0.1:%d", process.FreePort(t)))
 	}
 	s.run()
 	s.cleanUp()
@@ -58,7 +58,7 @@ func TestSplitRedisWithTLS(t *testing.T) {
 	} {
 		for _, kind := range []string{"api", "scheduler", "router"} {
 			said := s.ends(&program{name: c.name + "-" + kind, binary: service(t, kind), env: []string{"OPENSANDBOX_STORE_REDIS_URL=" + c.url, c.trust,
-				fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", freePort(t)), fmt.Sprintf("OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:%d", freePort(t))}})
+				fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", process.FreePort(t)), fmt.Sprintf("OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:%d", process.FreePort(t))}})
 			if found := secrettest.NewSearch(secrettest.Used()).In([]byte(said)); !strings.Contains(said, c.want) || len(found) > 0 {
 				t.Errorf("%s: %s says\n%s\nwant %q and no secret; it has %q", c.name, kind, said, c.want, found)
 			}
@@ -70,7 +70,7 @@ func TestSplitRedisWithTLS(t *testing.T) {
 // besideAnother starts an api of another installation on the same Redis: neither sees what the other has.
 func (s *server) besideAnother(trust, id string) {
 	s.t.Helper()
-	port := freePort(s.t)
+	port := process.FreePort(s.t)
 	base := fmt.Sprintf("http://127.0.0.1:%d/v1/sandboxes", port)
 	other := &program{name: "other-installation", binary: service(s.t, "api"), env: []string{trust, fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", port),
 		"OPENSANDBOX_SERVER_INSTALLATION_ID=" + s.split.installation + "-2", "OPENSANDBOX_INTERNAL_SHARED_SECRET=" + secrettest.New("another shared secret")}}
@@ -121,8 +121,7 @@ func (s *server) tellsOfItself(p *program) {
 
 // flagged calls a program with its configuration and a flag, and returns what it prints.
 func (s *server) flagged(p *program, flag string) ([]byte, error) {
-	cmd := bound(exec.Command(p.binary, flag, "--config", s.configFile()))
-	cmd.Env = append(variables(), p.env...)
+	cmd := process.Command(p.env, p.binary, flag, "--config", s.configFile())
 	return cmd.CombinedOutput()
 }
 

@@ -76,7 +76,7 @@ func (p *program) resume(t *testing.T) { p.signal(t, syscall.SIGCONT) }
 
 func (p *program) signal(t *testing.T, sig syscall.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(sig); err != nil {
+	if err := p.Signal(sig); err != nil {
 		t.Fatalf("%s: %v", p.name, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"opensandbox/libs/secrettest"
+	"opensandbox/tests/process"
 )
 
 // splitSystem is what the split services have in addition: a Redis of their own and two engines.
@@ -46,9 +47,9 @@ func newSplit(t *testing.T, extra string) *server {
 	r := startRedis(t)
 	x.redis, x.redisDir = r.url(), r.dir
 	s := &server{t: t, dir: t.TempDir(), extra: extra, split: x}
-	low := 20000 + rand.IntN(100)*100 // each platform has a part of the ports of its own
+	low, high := process.SandboxPorts()
 	for i := range 2 {
-		port := freePort(t)
+		port := process.FreePort(t)
 		x.apis = append(x.apis, fmt.Sprintf("http://127.0.0.1:%d", port))
 		s.programs = append(s.programs, &program{name: fmt.Sprintf("api-%d", i), binary: service(t, "api"), env: []string{fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", port)}})
 	}
@@ -60,8 +61,8 @@ func newSplit(t *testing.T, extra string) *server {
 	for i, e := range []struct{ docker, host string }{{"", "127.0.0.1"}, {x.second, x.secondAddress}} {
 		env := []string{
 			fmt.Sprintf("OPENSANDBOX_AGENT_NODE=node-%d", i), "OPENSANDBOX_AGENT_HOST=" + e.host, "OPENSANDBOX_DOCKER_PUBLISH_HOST=" + publishHost(e.host),
-			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=127.0.0.1:%d", freePort(t)), "OPENSANDBOX_AGENT_STATE_DIR=" + filepath.Join(s.dir, fmt.Sprintf("state-%d", i)),
-			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", low+1000),
+			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=127.0.0.1:%d", process.FreePort(t)), "OPENSANDBOX_AGENT_STATE_DIR=" + filepath.Join(s.dir, fmt.Sprintf("state-%d", i)),
+			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", high),
 		}
 		if e.docker != "" {
 			env = append(env, "DOCKER_HOST="+e.docker)
@@ -69,7 +70,7 @@ func newSplit(t *testing.T, extra string) *server {
 		s.programs = append(s.programs, &program{name: fmt.Sprintf("agent-%d", i), binary: service(t, "agent"), env: env})
 	}
 	for i := range 2 {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
 		x.routers = append(x.routers, "http://"+address)
 		s.programs = append(s.programs, &program{name: fmt.Sprintf("router-%d", i), binary: service(t, "router"), env: []string{"OPENSANDBOX_ROUTER_LISTEN=" + address}})
 	}
@@ -155,7 +156,7 @@ func (r *redisServer) url() string { return "redis://:" + r.password + "@" + r.a
 
 func newRedis(t *testing.T) *redisServer {
 	t.Helper()
-	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", freePort(t)), password: secrettest.New("the password of Redis")}
+	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)), password: secrettest.New("the password of Redis")}
 }
 
 func (r *redisServer) run(t *testing.T) {
@@ -164,7 +165,7 @@ func (r *redisServer) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.cmd = bound(exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"), "-"))
+	r.cmd = process.Command(nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"), "-")
 	r.cmd.Stdin = strings.NewReader("requirepass " + r.password + "\n")
 	if err := r.cmd.Start(); err != nil {
 		t.Fatalf("redis-server (Debian: redis-server): %v", err)

@@ -8,18 +8,19 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"opensandbox/tests/process"
 )
 
 // TestStoreFilesThatCannotBeUsed: the server does not start, says what is wrong with which file, and leaves the file as it is.
 func TestStoreFilesThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", process.FreePort(t))}
 	t.Cleanup(s.nothingLeft)
 	file := filepath.Join(s.dir, "data", "store.db")
 	if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
@@ -82,7 +83,7 @@ func sqlite(t *testing.T, file, statements string) func() func() {
 	return func() func() {
 		t.Helper()
 		python := filepath.Join(needEnv(t, "OPENSANDBOX_TEST_VENV"), "bin", "python")
-		other := bound(exec.Command(python, "-c", holder, file, statements))
+		other := process.Command(nil, python, "-c", holder, file, statements)
 		in, err := other.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +108,7 @@ func sqlite(t *testing.T, file, statements string) func() func() {
 // be read is, sandboxes go on, and with room again everything does.
 func TestStoreOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), extra: "max_sandboxes = 1\n"}
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", process.FreePort(t)), extra: "max_sandboxes = 1\n"}
 	data := filepath.Join(s.dir, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)

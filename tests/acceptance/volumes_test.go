@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"opensandbox/tests/process"
 )
 
 // claim is a volume of the engine that goes with its sandbox.
@@ -180,7 +182,7 @@ func TestVolumesThatAreRefused(t *testing.T) {
 }
 
 func TestOneSandboxOnTheNodesNetwork(t *testing.T) {
-	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}
+	s := &server{t: t, dir: t.TempDir(), base: fmt.Sprintf("http://127.0.0.1:%d", process.FreePort(t))}
 	s.programs = []*program{{name: "server", binary: binary(t), env: []string{"OPENSANDBOX_DOCKER_NETWORK_MODE=host"}}}
 	s.run()
 	s.cleanUp()

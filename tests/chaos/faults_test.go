@@ -64,7 +64,7 @@ func (f *faults) wait(least, most int) {
 
 func (f *faults) shuffled() []func() *fault {
 	var deck []func() *fault
-	for _, x := range f.p.processes {
+	for _, x := range f.p.programs {
 		deck = append(deck, func() *fault { return f.killed(x) }, func() *fault { return f.stopped(x) })
 	}
 	for _, e := range f.p.engines {
@@ -86,9 +86,9 @@ func (f *faults) shuffled() []func() *fault {
 func began(kind, target string) *fault { return &fault{Kind: kind, Target: target, Began: time.Now()} }
 
 // killed is kill -9, and a supervisor that notices after a while.
-func (f *faults) killed(p *process) *fault {
+func (f *faults) killed(p *program) *fault {
 	x := began("kill", p.name)
-	p.kill()
+	p.Kill()
 	f.wait(100, 3000)
 	if err := p.start(); err != nil {
 		f.t.Fatal(err)
@@ -97,9 +97,9 @@ func (f *faults) killed(p *process) *fault {
 }
 
 // stopped is SIGSTOP, sometimes for longer than the lease of a node, and SIGCONT.
-func (f *faults) stopped(p *process) *fault {
+func (f *faults) stopped(p *program) *fault {
 	x := began("stop", p.name)
-	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		x.Said = err.Error()
 	}
 	most := 6000
@@ -107,7 +107,7 @@ func (f *faults) stopped(p *process) *fault {
 		most = 20_000
 	}
 	f.wait(1000, most)
-	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := p.Signal(syscall.SIGCONT); err != nil {
 		x.Said = err.Error()
 	}
 	return x

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/secrettest"
+	"opensandbox/tests/process"
 )
 
 // platform is all that runs.
@@ -31,50 +31,20 @@ type platform struct {
 	redis         *redistest.Group
 	engines       []*engine
 	apis, routers []string
-	processes     []*process
+	programs      []*program
 }
 
-// process is one program of the platform.
-type process struct {
+// program is one of the platform, and its process.
+type program struct {
 	name, log string
 	args, env []string
-	cmd       *exec.Cmd
-	exited    chan struct{}
+
+	*process.Process
 }
 
-func (p *process) start() error {
-	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command(p.args[0], p.args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Env = append(os.Environ(), p.env...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	exited := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(exited) }()
-	p.cmd, p.exited = cmd, exited
-	return nil
-}
-
-func (p *process) kill() {
-	if p.cmd != nil {
-		_ = p.cmd.Process.Kill()
-		<-p.exited
-	}
-}
-
-func (p *process) runs() bool {
-	select {
-	case <-p.exited:
-		return false
-	default:
-		return true
-	}
+func (p *program) start() (err error) {
+	p.Process, err = process.Start(process.Command(p.env, p.args[0], p.args[1:]...), p.log)
+	return err
 }
 
 func needEnv(t *testing.T, name string) string {
@@ -103,12 +73,14 @@ func startPlatform(t *testing.T, out, broken string) *platform {
 	}
 	p.describe(t, needEnv(t, "CHAOS_BIN"), broken)
 	t.Cleanup(func() {
-		for _, x := range p.processes {
-			x.kill()
+		for _, x := range p.programs {
+			if x.Process != nil {
+				x.Kill()
+			}
 		}
 		p.tidy()
 	})
-	for _, x := range p.processes {
+	for _, x := range p.programs {
 		if err := x.start(); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +89,7 @@ func startPlatform(t *testing.T, out, broken string) *platform {
 	return p
 }
 
-// describe lists the processes.
+// describe lists the programs.
 func (p *platform) describe(t *testing.T, bin, broken string) {
 	config := filepath.Join(p.dir, "opensandbox.toml")
 	text := fmt.Sprintf("[server]\nhost = \"127.0.0.1\"\napi_key = %q\nadmin_listen = \"\"\ninstallation_id = %q\n[runtime]\ntype = \"docker\"\nexecd_image = \"unused\"\n"+
@@ -132,14 +104,14 @@ func (p *platform) describe(t *testing.T, bin, broken string) {
 		if broken != "" {
 			env = append(env, "SABOTAGE_BROKEN="+broken)
 		}
-		p.processes = append(p.processes, &process{
+		p.programs = append(p.programs, &program{
 			name: name, log: filepath.Join(p.out, name+".log"), env: env,
 			args: append(before, filepath.Join(bin, "opensandbox-"+kind), "--config", config),
 		})
 	}
-	low := 20000 + rand.IntN(100)*100
+	low, high := process.SandboxPorts()
 	for i := range 2 {
-		api, router := freePort(t), freePort(t)
+		api, router := process.FreePort(t), process.FreePort(t)
 		p.apis = append(p.apis, fmt.Sprintf("http://127.0.0.1:%d", api))
 		p.routers = append(p.routers, fmt.Sprintf("http://127.0.0.1:%d", router))
 		add("api", i, nil, fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", api))
@@ -149,8 +121,8 @@ func (p *platform) describe(t *testing.T, bin, broken string) {
 		// An agent runs in the network of its engine, as on a host of its own.
 		add("agent", i, []string{"nsenter", "--net=/run/netns/" + e.name},
 			fmt.Sprintf("OPENSANDBOX_AGENT_NODE=node-%d", i), "OPENSANDBOX_AGENT_HOST="+e.address, "OPENSANDBOX_DOCKER_PUBLISH_HOST=0.0.0.0",
-			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=%s:%d", e.address, freePort(t)), "OPENSANDBOX_AGENT_STATE_DIR="+filepath.Join(p.dir, fmt.Sprintf("state-%d", i)),
-			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", low+1000), "DOCKER_HOST="+e.socket)
+			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=%s:%d", e.address, process.FreePort(t)), "OPENSANDBOX_AGENT_STATE_DIR="+filepath.Join(p.dir, fmt.Sprintf("state-%d", i)),
+			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", high), "DOCKER_HOST="+e.socket)
 	}
 }
 
@@ -176,8 +148,8 @@ func (p *platform) healed(t *testing.T) {
 // supervise starts what has ended by itself, as an agent does that the store does not know any more.
 func (p *platform) supervise(t *testing.T) {
 	t.Helper()
-	for _, x := range p.processes {
-		if x.exited == nil || !x.runs() {
+	for _, x := range p.programs {
+		if !x.Runs() {
 			if err := x.start(); err != nil {
 				t.Fatal(err)
 			}
@@ -193,20 +165,6 @@ func eventually(t *testing.T, what string, done func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
-}
-
-// freePort returns a port that nobody listens on, below those of outgoing connections and above those of sandboxes.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 30_000 + rand.IntN(2_700)
-		if l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 // engine is one Docker engine in a network namespace of its own, as scripts/second-engine.sh starts it.
