@@ -59,3 +59,29 @@ func TestRow15DiagnosticsOfTheCLI(t *testing.T) {
 		t.Errorf("the logs of no sandbox: %v\n%s", err, out)
 	}
 }
+
+func TestRow15Diagnostics(t *testing.T) {
+	t.Parallel()
+	s := start(t, "")
+	const secret = "not-to-be-shown" // not a listed one: the record and the engine have it
+	id := s.create(m{"entrypoint": []string{"sh", "-c", "echo said-at-the-start; exec tail -f /dev/null"}, "env": m{"SECRET": secret}})
+	path := "/v1/sandboxes/" + id + "/diagnostics/"
+	for _, kind := range []string{"logs", "events", "inspect", "summary"} {
+		a := s.do("GET", path+kind, nil, "Accept", "text/plain")
+		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") || strings.Contains(string(a.body), secret) {
+			t.Errorf("%s: %v %v", kind, a, a.header)
+		}
+		if deprecated := a.header.Get("Deprecation") == "true"; deprecated != (kind == "logs" || kind == "events") {
+			t.Errorf("%s: deprecated %v", kind, deprecated)
+		}
+	}
+	s.eventually("the logs have what the entry point wrote", func() bool {
+		return strings.Contains(string(s.do("GET", path+"logs", nil).body), "said-at-the-start")
+	})
+	for kind, scope := range map[string]string{"logs": "container", "events": "runtime"} {
+		a := s.do("GET", path+kind+"?scope="+scope, nil)
+		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "application/json") || a.json(t)["scope"] != scope {
+			t.Errorf("%s with a scope: %v", kind, a)
+		}
+	}
+}

@@ -8,9 +8,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
+	"testing"
 )
 
 func row25(d daemon, p place) {
@@ -215,4 +220,43 @@ func row32(d daemon, p place) {
 			d.t.Errorf("%s %s: %v %v", c.method, c.path, a, a.header)
 		}
 	}
+}
+
+// upload sends files as the published clients do: pairs of a metadata part and a file part.
+func upload(t *testing.T, url string, header []string, chunked bool, files map[string]string) answer {
+	t.Helper()
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	for path, content := range files {
+		meta, err := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="metadata"; filename="metadata"`}, "Content-Type": {"application/json"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(meta, `{"path":%q,"owner":null,"group":null,"mode":644}`, path)
+		file, err := w.CreateFormFile("file", "ignored")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(file, content)
+	}
+	_ = w.Close()
+	var r io.Reader = &body
+	if chunked {
+		r = io.MultiReader(&body)
+	}
+	req, err := http.NewRequest("POST", url+"/files/upload", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", w.FormDataContentType())
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return answer{res.StatusCode, res.Header, b}
 }

@@ -5,11 +5,8 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -191,184 +188,6 @@ func (s *server) eventually(what string, done func() bool) {
 	s.t.Fatalf("never: %s", what)
 }
 
-// answer is a response with its body read.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, tail(string(a.body), 600)) }
-
-// json decodes the body.
-func (a answer) json(t *testing.T) map[string]any {
-	t.Helper()
-	var m map[string]any
-	if err := json.Unmarshal(a.body, &m); err != nil {
-		t.Fatalf("%v: not a JSON object: %v", a, err)
-	}
-	return m
-}
-
-// do sends a request with the key. A body that is not text is sent as JSON.
-func (s *server) do(method, path string, body any, header ...string) answer {
-	s.t.Helper()
-	a, err := s.try(method, path, body, header...)
-	if err != nil {
-		s.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return a
-}
-
-func (s *server) try(method, path string, body any, header ...string) (answer, error) {
-	return request(method, s.base+path, body, append([]string{"OPEN-SANDBOX-API-KEY", apiKey}, header...)...)
-}
-
-// client follows no redirects, as the published Python client.
-var client = &http.Client{Transport: answers, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: patience}
-
-func request(method, url string, body any, header ...string) (answer, error) {
-	var r io.Reader
-	switch b := body.(type) {
-	case nil:
-	case string:
-		r = strings.NewReader(b)
-	default:
-		j, err := json.Marshal(b)
-		if err != nil {
-			return answer{}, err
-		}
-		r = bytes.NewReader(j)
-	}
-	req, err := http.NewRequest(method, url, r)
-	if err != nil {
-		return answer{}, err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		if header[i+1] == "" {
-			req.Header.Del(header[i])
-			continue
-		}
-		req.Header.Set(header[i], header[i+1])
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, b}, err
-}
-
-type m = map[string]any
-
-// spec is the body of an ordinary create, with changes.
-func spec(change m) m {
-	b := m{"image": m{"uri": image}, "entrypoint": []string{"tail", "-f", "/dev/null"}, "timeout": 600, "resourceLimits": m{"cpu": "500m", "memory": "128Mi"}}
-	for k, v := range change {
-		b[k] = v
-	}
-	return b
-}
-
-// create makes a sandbox that must be Running.
-func (s *server) create(change m) string {
-	s.t.Helper()
-	a := s.do("POST", "/v1/sandboxes", spec(change))
-	if a.status != http.StatusAccepted {
-		s.t.Fatalf("create: %v", a)
-	}
-	return a.json(s.t)["id"].(string)
-}
-
-func (s *server) state(id string) string {
-	a := s.do("GET", "/v1/sandboxes/"+id, nil)
-	if a.status != http.StatusOK {
-		return fmt.Sprint(a.status)
-	}
-	return a.json(s.t)["status"].(m)["state"].(string)
-}
-
-// endpoint returns the URL of a port and the headers to send.
-func (s *server) endpoint(id string, port int) (string, []string) {
-	s.t.Helper()
-	a := s.do("GET", fmt.Sprintf("/v1/sandboxes/%s/endpoints/%d", id, port), nil)
-	if a.status != http.StatusOK {
-		s.t.Fatalf("endpoint: %v", a)
-	}
-	e := a.json(s.t)
-	var header []string
-	if h, ok := e["headers"].(m); ok {
-		for k, v := range h {
-			header = append(header, k, v.(string))
-			secrettest.Note("the token of a daemon", v.(string))
-		}
-	}
-	return "http://" + e["endpoint"].(string), header
-}
-
-// shell runs a command in a sandbox and returns the events of its stream.
-func (s *server) shell(id, command string) []m {
-	s.t.Helper()
-	url, header := s.endpoint(id, 44772)
-	return s.stream(url, header, m{"command": command})
-}
-
-func (s *server) stream(url string, header []string, body m) []m {
-	s.t.Helper()
-	a, err := request("POST", url+"/command", body, header...)
-	if err != nil || a.status != http.StatusOK {
-		s.t.Fatalf("command: %v %v", a, err)
-	}
-	var events []m
-	for frame := range strings.SplitSeq(string(a.body), "\n\n") {
-		if frame == "" {
-			continue
-		}
-		var e m
-		if err := json.Unmarshal([]byte(frame), &e); err != nil {
-			s.t.Fatalf("frame %q: %v", frame, err)
-		}
-		events = append(events, e)
-	}
-	return events
-}
-
-// output joins the texts of one kind of event.
-func output(events []m, kind string) string {
-	var b strings.Builder
-	for _, e := range events {
-		if e["type"] == kind {
-			b.WriteString(e["text"].(string))
-		}
-	}
-	return b.String()
-}
-
-// items returns what the list shows.
-func (s *server) items(query string) []m {
-	s.t.Helper()
-	a := s.do("GET", "/v1/sandboxes?pageSize=200&"+query, nil)
-	if a.status != http.StatusOK {
-		s.t.Fatalf("list: %v", a)
-	}
-	var out []m
-	for _, i := range a.json(s.t)["items"].([]any) {
-		out = append(out, i.(m))
-	}
-	return out
-}
-
-// sweep deletes all sandboxes.
-func (s *server) sweep() {
-	for _, i := range s.items("") {
-		s.eventuallyDeleted(i["id"].(string))
-	}
-}
-
 // docker runs Docker's own client.
 func docker(t *testing.T, args ...string) string {
 	t.Helper()
@@ -388,14 +207,6 @@ func (s *server) installation() string {
 		s.t.Fatal(err)
 	}
 	return strings.TrimSpace(string(b))
-}
-
-func ids(items []m) []string {
-	var out []string
-	for _, i := range items {
-		out = append(out, i["id"].(string))
-	}
-	return out
 }
 
 // text returns the log of all processes.
