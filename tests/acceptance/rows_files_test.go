@@ -36,6 +36,20 @@ func row25(d daemon, p place) {
 		}
 	}
 	wantEnvelope(d.t, "no form", d.call("POST", "/files/upload", m{}), 400)
+	unknownOwners(d, p)
+}
+
+// unknownOwners names owners that no image has. One without /etc/passwd and /etc/group says the same of them as the others.
+func unknownOwners(d daemon, p place) {
+	path := p.dir + "/own"
+	upload(d.t, d.url, d.header, false, map[string]string{path: "x"})
+	for want, asked := range map[string]m{"unknown user no-such-user": {"owner": "no-such-user"}, "unknown group no-such-group": {"group": "no-such-group"}} {
+		a := d.call("POST", "/files/permissions", m{path: asked})
+		wantEnvelope(d.t, want, a, 500)
+		if said, _ := a.json(d.t)["message"].(string); !strings.HasSuffix(said, ": "+want) || a.json(d.t)["code"] != "RUNTIME_ERROR" {
+			d.t.Errorf("%v: %v, want %q", asked, a, want)
+		}
+	}
 }
 
 func row26(d daemon, p place) {

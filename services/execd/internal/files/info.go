@@ -185,7 +185,7 @@ func (p Permission) resolve() (resolved, error) {
 	if p.Owner != "" {
 		u, err := user.Lookup(p.Owner)
 		if err != nil {
-			return r, broken(err)
+			return r, broken(unknown(err, user.UnknownUserError(p.Owner)))
 		}
 		if r.uid, err = strconv.Atoi(u.Uid); err != nil {
 			return r, broken(err)
@@ -194,13 +194,21 @@ func (p Permission) resolve() (resolved, error) {
 	if p.Group != "" {
 		g, err := user.LookupGroup(p.Group)
 		if err != nil {
-			return r, broken(err)
+			return r, broken(unknown(err, user.UnknownGroupError(p.Group)))
 		}
 		if r.gid, err = strconv.Atoi(g.Gid); err != nil {
 			return r, broken(err)
 		}
 	}
 	return r, nil
+}
+
+// unknown is the error of a look-up by name: nobody is the error when nobody has the name. In an image without a list of accounts nobody has one.
+func unknown(err, nobody error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nobody
+	}
+	return err
 }
 
 // apply sets the owner first: a change of owner may clear mode bits.
