@@ -206,7 +206,7 @@ func TestOneSandboxOnTheNodesNetwork(t *testing.T) {
 }
 
 // awaitDaemonPort waits until the port of the daemon is free on this machine. It is among those that the kernel gives to connections, each of which
-// has it until a minute after its end.
+// has it until a minute after its end. The daemon tries for two seconds only.
 func (s *server) awaitDaemonPort() {
 	s.t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); ; waitABit() {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -39,8 +38,6 @@ import (
 )
 
 const (
-	// settle is how long an entry point must live before execd answers: one that fails at once must look like a failed start.
-	settle = 4 * time.Millisecond
 	// headerTimeout bounds how long a connection may take to say what it wants.
 	headerTimeout = 60 * time.Second
 	// idleTimeout is longer than clients keep idle connections, so that they close first and never lose a request.
@@ -176,17 +173,6 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 	return a.attend(work, signals)
 }
 
-// open listens, unless the entry point fails at once.
-func (a *app) open(port int, work *pid1.Workload) (bool, error) {
-	settled := time.Now().Add(settle)
-	reserveThreads(threadsToReserve(cgroupRoot)) // In the time that has to pass anyway.
-	if work != nil && endsBy(work, settled) {
-		return false, nil
-	}
-	err := a.listen(port)
-	return err == nil, err
-}
-
 // restrict takes from this process and all that it starts what the options say.
 func restrict(o options) error {
 	if !o.hideClone3 {
@@ -238,18 +224,6 @@ func takeToken(o *options) error {
 	return nil
 }
 
-// endsBy reports whether the entry point ends before t.
-func endsBy(work *pid1.Workload, t time.Time) bool {
-	timer := time.NewTimer(time.Until(t))
-	defer timer.Stop()
-	select {
-	case <-work.Done():
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
 // app is everything that must be closed in order.
 type app struct {
 	commands  *command.Manager
@@ -259,7 +233,8 @@ type app struct {
 	workers   *identity.Workers
 	proxy     *proxy.Proxy
 	server    *http.Server
-	failed    chan error // Receives the end of the listener.
+	failed    chan error    // Receives the end of the listener.
+	listening chan struct{} // Closed when clients get answers.
 	log       *slog.Logger
 	lastWords time.Duration // How long open answers may take after the last process has ended.
 	serving   sync.WaitGroup
@@ -272,7 +247,7 @@ type app struct {
 
 func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *app {
 	dirs := outputDirs(env)
-	a := &app{failed: make(chan error, 1), log: log, lastWords: o.lastWords, hooks: hooks.NewRunner(reaper, env, log)}
+	a := &app{failed: make(chan error, 1), listening: make(chan struct{}), log: log, lastWords: o.lastWords, hooks: hooks.NewRunner(reaper, env, log)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.commands = command.New(command.Config{
 		Starter: reaper, Env: env, EnvFile: o.envFile, OutputDirs: dirs, KeepOnDisconnect: o.keep, SpillLimit: o.spillLimit, Log: log,
@@ -324,16 +299,6 @@ func codeContexts(o options, makeDir func(string) (string, error), log *slog.Log
 // outputDirs lists where command output may go: $TMPDIR or /tmp, else the runtime directory.
 func outputDirs(env []string) []string {
 	return []string{filepath.Join(temporary(env), "opensandbox-execd"), filepath.Join(RuntimeDir, "opensandbox-execd")}
-}
-
-// listen serves from here on.
-func (a *app) listen(port int) error {
-	ln, err := net.Listen("tcp4", net.JoinHostPort("0.0.0.0", strconv.Itoa(port)))
-	if err != nil {
-		return err
-	}
-	a.serving.Go(func() { a.failed <- a.server.Serve(ln) }) // Ends, and is waited for, when a.close closes the server.
-	return nil
 }
 
 // idle serves, without an entry point, until the listener fails or a signal says stop.

@@ -162,7 +162,7 @@ func TestEntryPointDecides(t *testing.T) {
 		{port, "exit 3", 3, ""},
 		{port, "sleep 0.1; exit 4", 4, ""},
 		{port, "sleep 1000 & sleep 0.1; kill -9 $$", 137, ""},
-		{taken, "sleep 1000", 1, "address already in use"},
+		{taken, "sleep 1000", 1, "port " + taken + " was in use for 2s: listen tcp4 0.0.0.0:" + taken + ": bind: address already in use"},
 	} {
 		var out bytes.Buffer
 		if got := Run([]string{"--init", "--port", tt.port, "--", "sh", "-c", tt.script}, env, &out, &out); got != tt.code || !strings.Contains(out.String(), tt.out) {

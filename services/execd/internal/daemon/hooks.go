@@ -38,13 +38,20 @@ func loadHooks(o options, env []string, log *slog.Logger) (hooks.Set, error) {
 	return set, nil
 }
 
-// prepare runs the hook before the entry point. A signal that says stop ends it; the exit status is then that of a process which
+// prepare runs the hook before the entry point, which may need execd: not before clients get answers. A signal that says stop ends it; the exit status is then that of a process which
 // died of the signal. Other signals are for the entry point, which does not exist yet, and are dropped.
 func (a *app) prepare(h hooks.Hook, signals <-chan os.Signal) (code int, err error) {
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
 	done := make(chan error, 1)
-	a.background.Go(func() { done <- a.hooks.Once(ctx, h) })
+	a.background.Go(func() {
+		select {
+		case <-a.listening:
+			done <- a.hooks.Once(ctx, h)
+		case <-ctx.Done():
+			done <- ctx.Err()
+		}
+	})
 	for {
 		select {
 		case err := <-done:

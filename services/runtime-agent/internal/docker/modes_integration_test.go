@@ -83,7 +83,7 @@ func TestASandboxOnTheNodesNetwork(t *testing.T) {
 }
 
 // awaitPort waits until a port of this machine is free. It is among those that the kernel gives to connections, each of which has it
-// until a minute after its end.
+// until a minute after its end. The daemon tries for two seconds only.
 func awaitPort(t *testing.T, port int) {
 	t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
