@@ -29,7 +29,7 @@ func loadHooks(o options, env []string, log *slog.Logger) (hooks.Set, error) {
 	if err != nil {
 		return set, err
 	}
-	if err := hooks.Save(o.lifecycle, f); err != nil {
+	if err := set.Save(f); err != nil {
 		if f.Required {
 			return set, err
 		}

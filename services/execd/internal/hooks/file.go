@@ -37,7 +37,11 @@ func Load(text string, f File) (Set, error) {
 		return Set{}, err
 	}
 	if ok {
-		return s.check(Variable)
+		set, err := s.check(Variable)
+		if err == nil {
+			set.said = &s
+		}
+		return set, err
 	}
 	if s, ok, err = f.read(); err != nil {
 		return Set{}, fmt.Errorf("hooks: %w", err)
@@ -48,12 +52,12 @@ func Load(text string, f File) (Set, error) {
 	return s.check(f.Path)
 }
 
-// Save writes what the variable says to the file, all of it or nothing. An empty text leaves the file as it is. The text has passed Load.
-func Save(text string, f File) error {
-	s, ok, err := decodeVariable(text)
-	if err != nil || !ok || f.Path == "" {
-		return err
+// Save writes what the variable says to the file, all of it or nothing. A set that is not from the variable leaves the file as it is.
+func (set Set) Save(f File) error {
+	if set.said == nil || f.Path == "" {
+		return nil
 	}
+	s := *set.said
 	s.Version = fileVersion
 	b, err := toml.Marshal(s)
 	if err == nil {

@@ -23,7 +23,7 @@ func TestFile(t *testing.T) {
 	text := `{"preStart":{"command":["sh","-c","echo \"a\tb'\" # \u00e9\n"],"timeoutSeconds":90},
 		"periodic":[{"name":"p","schedule":"*/5 * * * *","command":["x",""]},{"name":"q","schedule":"@every 90s","command":["y"],"timeoutSeconds":1}]}`
 	want, err := Load(text, f)
-	if err != nil || Save(text, f) != nil {
+	if err != nil || want.Save(f) != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"", " "} {
@@ -31,8 +31,13 @@ func TestFile(t *testing.T) {
 		if d := cmp.Diff(fmt.Sprint(want.Periodic, *want.PreStart), fmt.Sprint(got.Periodic, *got.PreStart)); err != nil || d != "" {
 			t.Errorf("%v (-want +got):\n%s", err, d)
 		}
-		if err := Save(text, f); err != nil {
-			t.Errorf("without the variable the file stays: %v", err)
+		before, err := os.Stat(f.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = got.Save(f)
+		if after, serr := os.Stat(f.Path); err != nil || serr != nil || !os.SameFile(before, after) {
+			t.Errorf("without the variable the file stays: %v, %v", err, serr)
 		}
 	}
 	if st, err := os.Stat(f.Path); err != nil || st.Mode().Perm() != 0o600 {
@@ -43,6 +48,10 @@ func TestFile(t *testing.T) {
 	}
 	if set, err := Load("{}", f); err != nil || set.PreStart != nil {
 		t.Errorf("the variable wins: got %+v, %v", set, err)
+	} else if err := set.Save(f); err != nil {
+		t.Error(err)
+	} else if set, err := Load("", f); err != nil || set.PreStart != nil || set.Periodic != nil {
+		t.Errorf("a variable without hooks empties the file: got %+v, %v", set, err)
 	}
 }
 

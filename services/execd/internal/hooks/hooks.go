@@ -42,6 +42,8 @@ type Set struct {
 	// PreStart must succeed before the entry point is started; nil means that there is none.
 	PreStart *Hook
 	Periodic []Periodic
+	// said is what the variable says, for Save; nil when the set is not from there.
+	said *wireSet
 }
 
 // wireSet is a Set as the variable has it in JSON, and the file in TOML.
