@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -50,6 +53,12 @@ func ask(t *testing.T, c io.Writer, in *bufio.Reader, request string) (status in
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
+	return hear(t, in)
+}
+
+// hear reads the answer to what was sent before.
+func hear(t *testing.T, in *bufio.Reader) (status int, body string) {
+	t.Helper()
 	res, err := http.ReadResponse(in, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -61,60 +70,126 @@ func ask(t *testing.T, c io.Writer, in *bufio.Reader, request string) (status in
 	return res.StatusCode, string(b)
 }
 
-// Requests that come in pieces, together, or while another one is answered are all answered, in their order.
-func TestOneAfterTheOther(t *testing.T) {
-	t.Parallel()
-	wait := make(chan struct{})
-	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
-			<-wait
-		}
-		_, _ = io.WriteString(w, r.URL.Path)
-	}), true)
-	c := s.dial(t)
-	in := bufio.NewReader(c)
-	for _, piece := range []string{"GE", "T /a HTTP/1.1\r\nHo", "st: h\r\n\r", "\nGET /slow HTTP/1.1\r\nHost: h\r\n\r\n"} {
-		if _, err := io.WriteString(c, piece); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	time.Sleep(2 * patience) // the connection is watched by now
-	if _, err := io.WriteString(c, "GET /b HTTP/1.1\r\nHost: h\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	close(wait)
-	for _, want := range []string{"/a", "/slow", "/b", "/c"} {
-		if _, got := ask(t, c, in, ""); got != want {
-			t.Errorf("answer %q, want %q", got, want)
-		}
-	}
-	if _, got := ask(t, c, in, "POST /d HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"); got != "/d" {
-		t.Errorf("answer %q from net/http, want /d", got)
+// pipes is a listener without a network, for bubbles with a clock of their own. What a client writes has been read when the write returns.
+type pipes struct {
+	dialed chan net.Conn
+	closed chan struct{}
+	close  func()
+}
+
+func newPipes() *pipes {
+	p := &pipes{dialed: make(chan net.Conn), closed: make(chan struct{})}
+	p.close = sync.OnceFunc(func() { close(p.closed) })
+	return p
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.dialed:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
 	}
 }
 
-// The context of a request ends when its client goes away, and not before.
-func TestClientGoesAway(t *testing.T) {
+func (p *pipes) Close() error { p.close(); return nil }
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipes) dial(t *testing.T) net.Conn {
+	t.Helper()
+	client, server := net.Pipe()
+	t.Cleanup(func() { _ = client.Close() })
+	p.dialed <- server
+	return client
+}
+
+// Requests that come in pieces, together, or while another one is answered are all answered, in their order.
+func TestOneAfterTheOther(t *testing.T) {
 	t.Parallel()
-	inside, ended := make(chan struct{}), make(chan error, 1)
-	s := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	synctest.Test(t, func(t *testing.T) {
+		wait, l := make(chan struct{}), newPipes()
+		startOn(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				<-wait
+			}
+			if err := r.Context().Err(); err != nil {
+				t.Errorf("%s: %v", r.URL.Path, err)
+			}
+			_, _ = io.WriteString(w, r.Method+" "+r.URL.Path)
+		}), true, time.Minute)
+		c := l.dial(t)
+		in := bufio.NewReader(c)
+		for _, piece := range []string{"GE", "T /a HTTP/1.1\r\nHo", "st: h\r\n\r", "\nGET /slow HTTP/1.1\r\nHost: h\r\n\r\n"} {
+			if _, err := io.WriteString(c, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, got := hear(t, in); got != "GET /a" {
+			t.Errorf("answer %q, want GET /a", got)
+		}
+		time.Sleep(patience)
+		synctest.Wait() // the connection is watched
+		if _, err := io.WriteString(c, "GET /b HTTP/1.1\r\nHost: h\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		close(wait)
+		for _, want := range []string{"GET /slow", "GET /b", "GET /c"} {
+			if _, got := hear(t, in); got != want {
+				t.Errorf("answer %q, want %q", got, want)
+			}
+		}
+		if _, got := ask(t, c, in, "POST /d HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"); got != "POST /d" {
+			t.Errorf("answer %q from net/http, want POST /d", got)
+		}
+	})
+}
+
+// lasting is a handler that waits for the end of its request's context.
+func lasting() (h http.Handler, inside chan struct{}, ended chan error) {
+	inside, ended = make(chan struct{}), make(chan error, 1)
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(inside)
 		<-r.Context().Done()
 		ended <- r.Context().Err()
-	}), true)
-	c := s.dial(t)
+	}), inside, ended
+}
+
+// The context of a request ends when its client goes away,
+func TestClientGoesAway(t *testing.T) {
+	t.Parallel()
+	h, inside, ended := lasting()
+	c := start(t, h, true).dial(t)
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
 	<-inside
-	select {
-	case err := <-ended:
-		t.Fatal(err)
-	case <-time.After(2 * patience):
-	}
 	_ = c.Close()
 	<-ended
+}
+
+// and not before.
+func TestClientStays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, inside, ended := lasting()
+		l := newPipes()
+		startOn(t, l, h, true, time.Minute)
+		c := l.dial(t)
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		<-inside
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		default:
+		}
+		_ = c.Close()
+		<-ended
+	})
 }
 
 // A connection that says nothing, or does not come to the end of a head, is not kept for ever.
@@ -160,7 +235,7 @@ func TestDrain(t *testing.T) {
 	if _, err := io.WriteString(half, "ET /half HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"); err != nil {
 		t.Fatal(err)
 	}
-	if status, body := ask(t, half, bufio.NewReader(half), ""); status != 200 || body != "/half" {
+	if status, body := hear(t, bufio.NewReader(half)); status != 200 || body != "/half" {
 		t.Errorf("the one on its way got %d %q", status, body)
 	}
 	<-drained
@@ -181,14 +256,19 @@ func TestDrain(t *testing.T) {
 
 func TestCut(t *testing.T) {
 	t.Parallel()
-	inside := make(chan struct{})
-	s := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { close(inside); <-r.Context().Done() }), true)
+	inside, cut := make(chan struct{}), make(chan struct{})
+	s := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(inside)
+		<-r.Context().Done()
+		<-cut
+	}), true)
 	c := s.dial(t)
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
 	<-inside
 	s.plain.Cut()
+	close(cut)
 	if b, _ := io.ReadAll(c); len(b) > 0 {
 		t.Errorf("a connection that was cut got %q", b)
 	}

@@ -59,6 +59,11 @@ func startPatient(t *testing.T, h http.Handler, wrapped bool, wait time.Duration
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, l, h, wrapped, wait)
+}
+
+func startOn(t *testing.T, l net.Listener, h http.Handler, wrapped bool, wait time.Duration) *served {
+	t.Helper()
 	s := &served{addr: l.Addr().String(), log: &words{}}
 	s.Server = &http.Server{Handler: h, ErrorLog: log.New(s.log, "", 0), ReadHeaderTimeout: wait, IdleTimeout: wait}
 	if wrapped {
