@@ -158,8 +158,7 @@ func runner(t *testing.T, log io.Writer) (*Runner, string) {
 
 func TestOnce(t *testing.T) {
 	t.Parallel()
-	r, dir := runner(t, io.Discard)
-	pid := filepath.Join(dir, "pid")
+	r, _ := runner(t, io.Discard)
 	ended, stop := context.WithCancel(t.Context())
 	stop()
 	for _, tt := range []struct {
@@ -171,7 +170,6 @@ func TestOnce(t *testing.T) {
 		{t.Context(), []string{"true"}, time.Minute, ""},
 		{t.Context(), []string{"sh", "-c", "exit 7"}, time.Minute, "exit status 7"},
 		{t.Context(), []string{"no-such-program"}, time.Minute, "not found"},
-		{t.Context(), []string{"sh", "-c", "trap '' TERM; sleep 1000 & echo $! >" + pid + "; wait"}, 500 * time.Millisecond, "not done within 500ms"},
 		{ended, []string{"sleep", "1000"}, time.Minute, "context canceled"},
 	} {
 		err := r.Once(tt.ctx, Hook{Name: "x", Command: tt.command, Timeout: tt.timeout})
@@ -179,16 +177,31 @@ func TestOnce(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", tt.command, err, tt.want)
 		}
 	}
-	text, err := os.ReadFile(pid)
-	if err != nil {
-		return // The time-out came before the shell got there.
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for !errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
-		time.Sleep(5 * time.Millisecond)
+}
+
+// TestTimeOutEndsTheGroup: also what ignores SIGTERM is gone, and what the command started.
+func TestTimeOutEndsTheGroup(t *testing.T) {
+	t.Parallel()
+	r, dir := runner(t, io.Discard)
+	pid := filepath.Join(dir, "pid")
+	command := []string{"sh", "-c", "trap '' TERM; sleep 1000 & echo $! >" + pid + "; wait"}
+	for timeout := 100 * time.Millisecond; ; timeout *= 2 {
+		err := r.Once(t.Context(), Hook{Name: "x", Command: command, Timeout: timeout})
+		if want := "not done within " + timeout.String(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Fatalf("got %v, want %q", err, want)
+		}
+		text, _ := os.ReadFile(pid)
+		if len(text) == 0 {
+			continue // The time-out came before the shell got there.
+		}
+		n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for !errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+			time.Sleep(5 * time.Millisecond)
+		}
+		return
 	}
 }
 
