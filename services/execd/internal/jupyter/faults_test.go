@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,11 +185,15 @@ func TestSilence(t *testing.T) {
 	}
 	go func() { done <- run.Run(bounded(t), "quiet", jupytertest.NewRecorder()) }()
 	<-quiet
-	select {
-	case err := <-done:
-		t.Fatalf("a silent kernel was given up: %v", err)
-	case <-time.After(200 * time.Millisecond): // Several looks.
-	}
+	before := fake.Looks()
+	eventually(t, "several looks", func() bool {
+		select {
+		case err := <-done:
+			t.Fatalf("a silent kernel was given up: %v", err)
+		default:
+		}
+		return fake.Looks() > before+5
+	})
 	fake.Fail("GET /api/kernels/"+k.ID(), -1)
 	select {
 	case err := <-done:
@@ -268,14 +274,20 @@ func TestNoJupyter(t *testing.T) {
 		t.Errorf("nobody listens: got %v", err)
 	}
 	// One that starts later is waited for.
-	started := make(chan error, 1)
+	refused, started := make(chan struct{}), make(chan error, 1)
+	once := sync.OnceFunc(func() { close(refused) })
+	seen := httptrace.WithClientTrace(bounded(t), &httptrace.ClientTrace{ConnectDone: func(_, _ string, err error) {
+		if err != nil {
+			once()
+		}
+	}})
 	go func() {
-		_, err := c.Start(bounded(t), "python", "")
+		_, err := c.Start(seen, "python", "")
 		started <- err
 	}()
 	late := &http.Server{Handler: page.Config.Handler}
 	defer late.Close()
-	time.Sleep(50 * time.Millisecond)
+	<-refused
 	if ln, err = net.Listen("tcp4", address); err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type Fake struct {
 	mu       sync.Mutex
 	sessions map[string]*fakeKernel // By id.
 	made     int
+	looks    int
 	scripts  map[string]func(*Talk)
 	holds    chan struct{}
 	reached  chan struct{}
@@ -109,6 +110,13 @@ func (f *Fake) Made() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.made
+}
+
+// Looks counts the times that a kernel was found when somebody asked for it.
+func (f *Fake) Looks() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looks
 }
 
 // Sessions counts the sessions there are.
@@ -233,6 +241,9 @@ func (f *Fake) deleteSession(w http.ResponseWriter, r *http.Request) {
 
 func (f *Fake) getKernel(w http.ResponseWriter, r *http.Request) {
 	if k := f.kernel(w, r); k != nil {
+		f.mu.Lock()
+		f.looks++
+		f.mu.Unlock()
 		answer(w, http.StatusOK, k.view()["kernel"])
 	}
 }
