@@ -3,8 +3,6 @@
 package acceptance
 
 import (
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -165,10 +163,10 @@ func (s *server) tellsWhatIsNotRestored(made string) {
 }
 
 func TestSplitStoreIsEmptied(t *testing.T) {
-	s, r := startSplitOnItsRedis(t)
+	s := startSplit(t, "")
 	a, b := s.take("a"), s.take("b")
 	s.mirrored(a, b)
-	r.empty(t)
+	s.split.redis.Do("FLUSHALL")
 	// An agent that the store does not know ends, and whoever supervises it starts it again.
 	for _, name := range []string{"agent-0", "agent-1"} {
 		p := s.named(name)
@@ -191,11 +189,11 @@ func TestSplitStoreIsEmptied(t *testing.T) {
 
 // A Redis comes back with the data of a while ago, as from a backup or by a failover to a replica that was behind.
 func TestSplitStoreGoesBack(t *testing.T) {
-	s, r := startSplitOnItsRedis(t)
+	s := startSplit(t, "")
 	a := s.take("a")
-	r.kill()
-	putBack := backUp(t, filepath.Join(r.dir, "appendonlydir"))
-	r.run(t)
+	s.split.redis.Kill()
+	putBack := backUp(t, filepath.Join(s.split.redis.Dir(), "appendonlydir"))
+	s.split.redis.Start()
 	s.eventually("changes succeed again", func() bool {
 		at := time.Now().Add(3 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
 		return s.do("POST", "/v1/sandboxes/"+a.id+"/renew-expiration", m{"expiresAt": at}).status == http.StatusOK
@@ -203,9 +201,9 @@ func TestSplitStoreGoesBack(t *testing.T) {
 	a.body = s.do("GET", "/v1/sandboxes/"+a.id, nil).json(t)
 	b := s.take("b")
 	s.mirrored(a, b)
-	r.kill()
+	s.split.redis.Kill()
 	putBack()
-	r.run(t)
+	s.split.redis.Start()
 	s.eventually("the lost sandbox is there again", func() bool { return s.state(b.id) == "Running" })
 	s.eventually("the lost renewal is there again", func() bool {
 		return s.do("GET", "/v1/sandboxes/"+a.id, nil).json(t)["expiresAt"] == a.body["expiresAt"]
@@ -219,21 +217,4 @@ func TestSplitStoreGoesBack(t *testing.T) {
 		}
 	}
 	s.settled("after the recovery")
-}
-
-// empty removes everything that the Redis has.
-func (r *redisServer) empty(t *testing.T) {
-	t.Helper()
-	c, err := net.Dial("tcp", r.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	answer := make([]byte, 10)
-	if _, err := io.WriteString(c, "AUTH "+r.password+"\r\nFLUSHALL\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(c, answer); err != nil || string(answer) != "+OK\r\n+OK\r\n" {
-		t.Fatalf("FLUSHALL: %q, %v", answer, err)
-	}
 }

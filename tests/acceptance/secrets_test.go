@@ -55,7 +55,7 @@ func (s *server) showsNoSecret(seen map[string]string) {
 	}
 	roots := []string{s.dir}
 	if s.split != nil {
-		roots = append(roots, s.split.redisDir)
+		roots = append(roots, s.split.redis.Dir())
 	}
 	for _, root := range roots {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

@@ -28,7 +28,7 @@ const (
 func (k *soak) openRedis() {
 	t := k.s.t
 	store := k.s.openStore(t)
-	u, err := url.Parse(k.s.split.redis)
+	u, err := url.Parse(k.s.split.redisURL)
 	if err != nil {
 		t.Fatal(err)
 	}

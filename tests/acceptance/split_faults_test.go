@@ -34,14 +34,14 @@ func TestSplitSpreadsOverEngines(t *testing.T) {
 }
 
 func TestSplitStoreGoesAway(t *testing.T) {
-	s, r := startSplitOnItsRedis(t)
+	s := startSplit(t, "")
 	id := s.create(nil)
 	url, token := s.endpoint(id, 44772)
 	routed := s.split.router + "/" + id + "/44772"
 	if out := output(s.stream(routed, token, m{"command": "echo before"}), "stdout"); out != "before\n" {
 		t.Fatalf("through the router: %q", out)
 	}
-	r.kill()
+	s.split.redis.Kill()
 	s.eventually("the api says that the store is away", func() bool {
 		a, err := s.try("GET", "/v1/sandboxes/"+id, nil)
 		return err == nil && a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "" && a.json(t)["code"] != ""
@@ -54,7 +54,7 @@ func TestSplitStoreGoesAway(t *testing.T) {
 			t.Errorf("traffic while the store is away, %s: %q", what, out)
 		}
 	}
-	r.run(t)
+	s.split.redis.Start()
 	s.eventually("the api answers again", func() bool { return s.state(id) == "Running" })
 	var a answer
 	s.eventually("creates succeed again", func() bool {

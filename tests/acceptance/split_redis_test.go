@@ -28,7 +28,7 @@ func TestSplitRedisWithTLS(t *testing.T) {
 	at := func(user, password string) string {
 		return fmt.Sprintf("rediss://%s:%s@%s/0", user, url.QueryEscape(password), redis.Addr())
 	}
-	s.split.redis = at("osb", password)
+	s.split.redisURL = at("osb", password)
 	trust := "SSL_CERT_FILE=" + certs.CAFile
 	for _, p := range s.programs {
 		p.env = append(p.env, trust, fmt.Sprintf("OPENSANDBOX_SERVER_ADMIN_LISTEN=127.0.0.1:%d", process.FreePort(t)))

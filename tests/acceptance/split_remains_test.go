@@ -21,7 +21,7 @@ import (
 // openStore connects to the Redis of the split services, until the end of the test.
 func (s *server) openStore(t *testing.T) *redisstore.Store {
 	t.Helper()
-	u, err := url.Parse(s.split.redis)
+	u, err := url.Parse(s.split.redisURL)
 	if err != nil {
 		t.Fatal(err)
 	}

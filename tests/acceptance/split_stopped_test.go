@@ -196,7 +196,6 @@ func (s *server) watchEpochs() (end func() []string) {
 // outage is a platform whose Redis is away.
 type outage struct {
 	s     *server
-	redis *redisServer
 	began time.Time
 	// kept are sandboxes that nothing may happen to; the deadline of due passes while the Redis is away.
 	kept []taken
@@ -209,18 +208,18 @@ const outageFor = 90 * time.Second
 // beginOutage starts a platform with a few sandboxes and ends its Redis.
 func beginOutage(t *testing.T) *outage {
 	t.Helper()
-	s, r := startSplitOnItsRedis(t)
-	o := &outage{s: s, redis: r, kept: []taken{s.take("a"), s.take("b")}, due: s.create(nil)}
+	s := startSplit(t, "")
+	o := &outage{s: s, kept: []taken{s.take("a"), s.take("b")}, due: s.create(nil)}
 	s.mirrored(o.kept...)
 	for _, x := range o.kept {
 		o.traffic("before", x)
 	}
 	s.renew(o.due, time.Now().Add(20*time.Second))
-	r.kill()
+	s.split.redis.Kill()
 	// A platform without its Redis cannot be cleaned up, also if the rest of the test fails.
 	t.Cleanup(func() {
 		if !o.began.IsZero() {
-			r.run(t)
+			s.split.redis.Start()
 			s.eventually("the store is back", func() bool { return s.state(o.kept[0].id) != "503" })
 		}
 	})
@@ -259,7 +258,7 @@ func (o *outage) end() {
 		t.Errorf("get without a store: %v", a)
 	}
 	o.began = time.Time{}
-	o.redis.run(t)
+	s.split.redis.Start()
 	for _, x := range o.kept {
 		s.found(x)
 	}

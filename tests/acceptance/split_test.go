@@ -5,14 +5,12 @@ package acceptance
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/secrettest"
 	"opensandbox/tests/process"
 )
@@ -20,8 +18,9 @@ import (
 // splitSystem is what the split services have in addition: a Redis of their own and two engines.
 type splitSystem struct {
 	installation, secret string
-	// redis is the URL of the server, and redisDir where its log and its data are.
-	redis, redisDir string
+	redis                *redistest.Server
+	// redisURL is the address that the services are told.
+	redisURL string
 	// apis and routers are the base URLs of both replicas; router is the first one.
 	apis, routers []string
 	router        string
@@ -44,8 +43,9 @@ func newSplit(t *testing.T, extra string) *server {
 		installation: fmt.Sprintf("test-%x", rand.Uint64()), secret: secrettest.New("the shared secret"),
 		second: needEnv(t, "SECOND_ENGINE_DOCKER_HOST"), secondAddress: needEnv(t, "SECOND_ENGINE_HOST"),
 	}
-	r := startRedis(t)
-	x.redis, x.redisDir = r.url(), r.dir
+	password := secrettest.New("the password of Redis")
+	x.redis = redistest.Start(t, redistest.Options{Password: password})
+	x.redisURL = "redis://:" + password + "@" + x.redis.Addr() + "/0"
 	s := &server{t: t, dir: t.TempDir(), extra: extra, split: x}
 	low, high := process.SandboxPorts()
 	for i := range 2 {
@@ -109,7 +109,7 @@ type = "redis"
 redis_url = %q
 [internal]
 shared_secret = %q
-%s`, apiKey, x.installation, x.redis, x.secret, s.extra)
+%s`, apiKey, x.installation, x.redisURL, x.secret, s.extra)
 }
 
 func (x *splitSystem) engines() [][]string { return [][]string{nil, {"-H", x.second}} }
@@ -124,67 +124,6 @@ func (s *server) named(name string) *program {
 	}
 	s.t.Fatalf("no process %s", name)
 	return nil
-}
-
-// startRedis runs a Redis that keeps its data until the end of the test.
-func startRedis(t *testing.T) *redisServer {
-	t.Helper()
-	r := newRedis(t)
-	r.run(t)
-	t.Cleanup(r.kill)
-	return r
-}
-
-// startSplitOnItsRedis runs the split services on a Redis that a test may stop and start.
-func startSplitOnItsRedis(t *testing.T) (*server, *redisServer) {
-	t.Helper()
-	r := startRedis(t)
-	s := newSplit(t, "")
-	s.split.redis, s.split.redisDir = r.url(), r.dir
-	s.run()
-	s.cleanUp()
-	return s, r
-}
-
-// redisServer is one Redis.
-type redisServer struct {
-	dir, address, password string
-	cmd                    *exec.Cmd
-}
-
-func (r *redisServer) url() string { return "redis://:" + r.password + "@" + r.address + "/0" }
-
-func newRedis(t *testing.T) *redisServer {
-	t.Helper()
-	return &redisServer{dir: t.TempDir(), address: fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)), password: secrettest.New("the password of Redis")}
-}
-
-func (r *redisServer) run(t *testing.T) {
-	t.Helper()
-	_, port, err := net.SplitHostPort(r.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.cmd = process.Command(nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "yes", "--logfile", filepath.Join(r.dir, "log"), "-")
-	r.cmd.Stdin = strings.NewReader("requirepass " + r.password + "\n")
-	if err := r.cmd.Start(); err != nil {
-		t.Fatalf("redis-server (Debian: redis-server): %v", err)
-	}
-	for range 500 {
-		c, err := net.Dial("tcp", r.address)
-		if err == nil {
-			_ = c.Close()
-			return
-		}
-		waitABit()
-	}
-	text, _ := os.ReadFile(filepath.Join(r.dir, "log"))
-	t.Fatalf("redis-server does not answer:\n%s", tail(string(text), 2000))
-}
-
-func (r *redisServer) kill() {
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
 }
 
 // hostOf returns the host of the endpoint of a sandbox, which tells the engines apart.

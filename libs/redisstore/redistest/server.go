@@ -30,7 +30,7 @@ type Options struct {
 	TLS *Certificates
 	// ReplicaOf is host:port of a master.
 	ReplicaOf string
-	// User and Password, if set, make an ACL user with all rights, and switch the default user off.
+	// User and Password, if set, make an ACL user with all rights, and switch the default user off. A password alone is that of the default user.
 	User, Password string
 }
 
@@ -67,9 +67,12 @@ func start(t testing.TB, o Options, kind string) *Server {
 	if host, master, ok := strings.Cut(o.ReplicaOf, ":"); ok {
 		s.args = append(s.args, "--replicaof", host, master)
 	}
-	if o.User != "" {
+	switch {
+	case o.User != "":
 		s.args = append(s.args, "--user", o.User, "on", ">"+o.Password, "~*", "&*", "+@all", "--user", "default", "off",
 			"--masteruser", o.User, "--masterauth", o.Password)
+	case o.Password != "":
+		s.args = append(s.args, "--requirepass", o.Password, "--masterauth", o.Password)
 	}
 	s.args = append(s.args, o.Args...)
 	s.Start()
@@ -141,6 +144,9 @@ func (s *Server) answers(end <-chan struct{}) error {
 
 // Addr is host:port.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Dir is where the server keeps its data, and its log.
+func (s *Server) Dir() string { return s.dir }
 
 // Client returns a client for this one server, with one connection; the caller closes it.
 func (s *Server) Client() *redis.Client {
