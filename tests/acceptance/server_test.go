@@ -122,7 +122,7 @@ func (s *server) configFile() string {
 	if _, err := os.Stat(path); err != nil {
 		text := s.config()
 		if s.split != nil {
-			text = s.split.config(s)
+			text = s.split.TOML() + s.extra
 		}
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			s.t.Fatal(err)
@@ -200,7 +200,7 @@ func docker(t *testing.T, args ...string) string {
 
 func (s *server) installation() string {
 	if s.split != nil {
-		return s.split.installation
+		return s.split.Installation
 	}
 	b, err := os.ReadFile(filepath.Join(s.dir, "data", "installation.id"))
 	if err != nil {

@@ -28,7 +28,7 @@ const (
 func (k *soak) openRedis() {
 	t := k.s.t
 	store := k.s.openStore(t)
-	u, err := url.Parse(k.s.split.redisURL)
+	u, err := url.Parse(k.s.split.RedisURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func (k *soak) openRedis() {
 	}
 	t.Cleanup(func() { _ = client.Close() }) // the test has read what it wanted
 	ctx := t.Context()
-	prefix := "osb:" + k.s.split.installation + ":{c0}:"
+	prefix := "osb:" + k.s.split.Installation + ":{c0}:"
 	k.store = func(in amounts) {
 		t.Helper()
 		for keys := client.Scan(ctx, 0, "*", 1000).Iterator(); keys.Next(ctx); {

@@ -49,7 +49,7 @@ func TestSplitMisuse(t *testing.T) {
 		{"no-secret", "agent", []string{"OPENSANDBOX_INTERNAL_SHARED_SECRET=short"}, "OPENSANDBOX_INTERNAL_SHARED_SECRET"},
 	} {
 		said := s.ends(&program{name: c.name, binary: service(t, c.binary), env: c.env})
-		if !strings.Contains(said, c.want) || strings.Contains(said, s.split.secret) {
+		if !strings.Contains(said, c.want) || strings.Contains(said, s.split.Secret) {
 			t.Errorf("%s says:\n%s\nwant something about %q and no secret", c.name, said, c.want)
 		}
 	}
@@ -67,7 +67,7 @@ func (s *server) forgedCalls(id string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for secret, want := range map[string]bool{s.split.secret: true, strings.Repeat("y", 32): false} {
+	for secret, want := range map[string]bool{s.split.Secret: true, strings.Repeat("y", 32): false} {
 		agents, err := agentrpc.NewClient(store, secret)
 		if err != nil {
 			s.t.Fatal(err)

@@ -28,7 +28,7 @@ func TestSplitRedisWithTLS(t *testing.T) {
 	at := func(user, password string) string {
 		return fmt.Sprintf("rediss://%s:%s@%s/0", user, url.QueryEscape(password), redis.Addr())
 	}
-	s.split.redisURL = at("osb", password)
+	s.split.RedisURL = at("osb", password)
 	trust := "SSL_CERT_FILE=" + certs.CAFile
 	for _, p := range s.programs {
 		p.env = append(p.env, trust, fmt.Sprintf("OPENSANDBOX_SERVER_ADMIN_LISTEN=127.0.0.1:%d", process.FreePort(t)))
@@ -73,7 +73,7 @@ func (s *server) besideAnother(trust, id string) {
 	port := process.FreePort(s.t)
 	base := fmt.Sprintf("http://127.0.0.1:%d/v1/sandboxes", port)
 	other := &program{name: "other-installation", binary: service(s.t, "api"), env: []string{trust, fmt.Sprintf("OPENSANDBOX_SERVER_PORT=%d", port),
-		"OPENSANDBOX_SERVER_INSTALLATION_ID=" + s.split.installation + "-2", "OPENSANDBOX_INTERNAL_SHARED_SECRET=" + secrettest.New("another shared secret")}}
+		"OPENSANDBOX_SERVER_INSTALLATION_ID=" + s.split.Installation + "-2", "OPENSANDBOX_INTERNAL_SHARED_SECRET=" + secrettest.New("another shared secret")}}
 	other.run(s.t, s.dir, s.configFile())
 	ask := func(method, path string, body any) answer {
 		a, _ := request(method, base+path, body, "OPEN-SANDBOX-API-KEY", apiKey, "Prefer", "respond-async") // it may not listen yet
@@ -106,7 +106,7 @@ func (s *server) besideAnother(trust, id string) {
 func (s *server) tellsOfItself(p *program) {
 	s.t.Helper()
 	for _, c := range []struct{ flag, want string }{
-		{"--check-config", "configuration is valid"}, {"--print-config", s.split.installation},
+		{"--check-config", "configuration is valid"}, {"--print-config", s.split.Installation},
 	} {
 		out, err := s.flagged(p, c.flag)
 		if found := secrettest.NewSearch(secrettest.Used()).In(out); err != nil || !strings.Contains(string(out), c.want) || len(found) > 0 {

@@ -13,35 +13,18 @@ import (
 	"strings"
 	"testing"
 
-	"opensandbox/libs/installation"
 	"opensandbox/libs/redisstore"
-	"opensandbox/libs/sandbox"
 )
 
 // openStore connects to the Redis of the split services, until the end of the test.
 func (s *server) openStore(t *testing.T) *redisstore.Store {
 	t.Helper()
-	u, err := url.Parse(s.split.redisURL)
+	u, err := url.Parse(s.split.RedisURL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	password, _ := u.User.Password()
-	inst, err := installation.Shared(s.split.installation, s.split.secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := redisstore.NewClient(redisstore.ClientConfig{Mode: redisstore.ModeSingle, Addrs: []string{u.Host}, Password: password, Name: "acceptance"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := redisstore.Open(t.Context(), redisstore.Config{
-		Client: client, Installation: inst.ID(), Fingerprint: inst.Fingerprint(), Topics: []sandbox.Topic{sandbox.TopicRollCall},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() }) // the test has read what it wanted
-	return store
+	return s.split.OpenStore(t, redisstore.ClientConfig{Mode: redisstore.ModeSingle, Addrs: []string{u.Host}, Password: password, Name: "acceptance"})
 }
 
 // agrees waits until every index of the store agrees with its records, and what the engines publish with the ports that are leased. Renewals

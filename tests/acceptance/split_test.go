@@ -4,7 +4,6 @@ package acceptance
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -13,14 +12,13 @@ import (
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/secrettest"
 	"opensandbox/tests/process"
+	"opensandbox/tests/split"
 )
 
 // splitSystem is what the split services have in addition: a Redis of their own and two engines.
 type splitSystem struct {
-	installation, secret string
-	redis                *redistest.Server
-	// redisURL is the address that the services are told.
-	redisURL string
+	split.Settings
+	redis *redistest.Server
 	// apis and routers are the base URLs of both replicas; router is the first one.
 	apis, routers []string
 	router        string
@@ -40,12 +38,12 @@ func startSplit(t *testing.T, extra string) *server {
 func newSplit(t *testing.T, extra string) *server {
 	t.Helper()
 	x := &splitSystem{
-		installation: fmt.Sprintf("test-%x", rand.Uint64()), secret: secrettest.New("the shared secret"),
-		second: needEnv(t, "SECOND_ENGINE_DOCKER_HOST"), secondAddress: needEnv(t, "SECOND_ENGINE_HOST"),
+		Settings: split.NewSettings("test", apiKey),
+		second:   needEnv(t, "SECOND_ENGINE_DOCKER_HOST"), secondAddress: needEnv(t, "SECOND_ENGINE_HOST"),
 	}
 	password := secrettest.New("the password of Redis")
 	x.redis = redistest.Start(t, redistest.Options{Password: password})
-	x.redisURL = "redis://:" + password + "@" + x.redis.Addr() + "/0"
+	x.RedisURL = "redis://:" + password + "@" + x.redis.Addr() + "/0"
 	s := &server{t: t, dir: t.TempDir(), extra: extra, split: x}
 	low, high := process.SandboxPorts()
 	for i := range 2 {
@@ -59,15 +57,11 @@ func newSplit(t *testing.T, extra string) *server {
 		s.programs = append(s.programs, &program{name: fmt.Sprintf("scheduler-%d", i), binary: service(t, "scheduler"), env: []string{"OPENSANDBOX_SCHEDULER_PLACEMENT_WAIT_SECONDS=60"}})
 	}
 	for i, e := range []struct{ docker, host string }{{"", "127.0.0.1"}, {x.second, x.secondAddress}} {
-		env := []string{
-			fmt.Sprintf("OPENSANDBOX_AGENT_NODE=node-%d", i), "OPENSANDBOX_AGENT_HOST=" + e.host, "OPENSANDBOX_DOCKER_PUBLISH_HOST=" + publishHost(e.host),
-			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=127.0.0.1:%d", process.FreePort(t)), "OPENSANDBOX_AGENT_STATE_DIR=" + filepath.Join(s.dir, fmt.Sprintf("state-%d", i)),
-			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", high),
+		a := split.Agent{
+			Node: fmt.Sprintf("node-%d", i), StateDir: filepath.Join(s.dir, fmt.Sprintf("state-%d", i)), Listen: fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)),
+			Host: e.host, PortMin: low, PortMax: high, Engine: e.docker,
 		}
-		if e.docker != "" {
-			env = append(env, "DOCKER_HOST="+e.docker)
-		}
-		s.programs = append(s.programs, &program{name: fmt.Sprintf("agent-%d", i), binary: service(t, "agent"), env: env})
+		s.programs = append(s.programs, &program{name: fmt.Sprintf("agent-%d", i), binary: service(t, "agent"), env: a.Env()})
 	}
 	for i := range 2 {
 		address := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
@@ -78,38 +72,10 @@ func newSplit(t *testing.T, extra string) *server {
 	return s
 }
 
-// publishHost keeps the ports of the first engine on the loopback; those of the second must be reached from outside of its network.
-func publishHost(host string) string {
-	if host == "127.0.0.1" {
-		return host
-	}
-	return "0.0.0.0"
-}
-
 // service returns the path of a service's binary, which lies beside that of the single one.
 func service(t *testing.T, name string) string {
 	t.Helper()
 	return filepath.Join(filepath.Dir(binary(t)), "opensandbox-"+name)
-}
-
-func (x *splitSystem) config(s *server) string {
-	return fmt.Sprintf(`
-[server]
-host = "127.0.0.1"
-api_key = %q
-admin_listen = ""
-installation_id = %q
-[runtime]
-type = "docker"
-execd_image = "unused"
-[docker]
-network_mode = "bridge"
-[store]
-type = "redis"
-redis_url = %q
-[internal]
-shared_secret = %q
-%s`, apiKey, x.installation, x.redisURL, x.secret, s.extra)
 }
 
 func (x *splitSystem) engines() [][]string { return [][]string{nil, {"-H", x.second}} }

@@ -31,7 +31,7 @@ func (w *watch) hear(ctx context.Context, e *engine, since time.Time) time.Time 
 	messages, broken := e.docker.Events(ctx, events.ListOptions{
 		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
 		Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("event", "die"),
-			filters.Arg("label", "dev.opensandbox.installation="+w.p.installation)),
+			filters.Arg("label", "dev.opensandbox.installation="+w.p.Installation)),
 	})
 	for {
 		select {

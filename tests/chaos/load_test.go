@@ -43,7 +43,7 @@ func (p *platform) ask(method, url string, body any, header ...string) answer {
 		return answer{err: err}
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("OPEN-SANDBOX-API-KEY", p.apiKey)
+	req.Header.Set("OPEN-SANDBOX-API-KEY", p.APIKey)
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
@@ -168,12 +168,12 @@ func (x *life) create() bool {
 		"resourceLimits": m{"memory": "64Mi"}, "metadata": m{"life": x.name, "mark": "0"},
 	}
 	if x.rng.IntN(3) == 0 {
-		spec["volumes"] = []m{{"name": "v", "mountPath": "/v", "pvc": m{"claimName": x.l.p.installation + "-" + x.name, "deleteOnSandboxTermination": true}}}
+		spec["volumes"] = []m{{"name": "v", "mountPath": "/v", "pvc": m{"claimName": x.l.p.Installation + "-" + x.name, "deleteOnSandboxTermination": true}}}
 	}
 	c := &call{What: "create"}
 	var header []string
 	if x.rng.IntN(2) == 0 {
-		c.Key = x.l.p.installation + "-" + x.name
+		c.Key = x.l.p.Installation + "-" + x.name
 		header = append(header, "Idempotency-Key", c.Key)
 	}
 	if x.rng.IntN(4) == 0 {

@@ -5,7 +5,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,13 +20,15 @@ import (
 	"opensandbox/libs/redisstore/redistest"
 	"opensandbox/libs/secrettest"
 	"opensandbox/tests/process"
+	"opensandbox/tests/split"
 )
 
 // platform is all that runs.
 type platform struct {
 	// dir has what the platform needs, out what its processes write for people.
-	dir, out, installation, secret, apiKey string
+	dir, out string
 
+	split.Settings
 	redis         *redistest.Group
 	engines       []*engine
 	apis, routers []string
@@ -60,10 +61,10 @@ func needEnv(t *testing.T, name string) string {
 func startPlatform(t *testing.T, out, broken string) *platform {
 	t.Helper()
 	p := &platform{
-		dir: t.TempDir(), out: out, installation: fmt.Sprintf("chaos-%x", rand.Uint64()),
-		secret: secrettest.New("the shared secret"), apiKey: secrettest.New("the API key"),
+		dir: t.TempDir(), out: out, Settings: split.NewSettings("chaos", secrettest.New("the API key")),
 	}
 	p.redis = redistest.StartGroup(t, redistest.Options{Args: []string{"--appendfsync", "always"}})
+	p.RedisURL, p.Durable = fmt.Sprintf("redis-sentinel://%s/%s/0", strings.Join(p.redis.SentinelAddrs(), ","), redistest.MasterName), true
 	for _, name := range strings.Fields(needEnv(t, "CHAOS_ENGINES")) {
 		at := strings.SplitN(name, "=", 2)
 		if len(at) != 2 {
@@ -92,11 +93,7 @@ func startPlatform(t *testing.T, out, broken string) *platform {
 // describe lists the programs.
 func (p *platform) describe(t *testing.T, bin, broken string) {
 	config := filepath.Join(p.dir, "opensandbox.toml")
-	text := fmt.Sprintf("[server]\nhost = \"127.0.0.1\"\napi_key = %q\nadmin_listen = \"\"\ninstallation_id = %q\n[runtime]\ntype = \"docker\"\nexecd_image = \"unused\"\n"+
-		"[docker]\nnetwork_mode = \"bridge\"\n[store]\ntype = \"redis\"\ndurable = true\nredis_url = \"redis-sentinel://%s/%s/0\"\n[internal]\nshared_secret = %q\n"+
-		"[scheduler]\nplacement_wait_seconds = 60\n",
-		p.apiKey, p.installation, strings.Join(p.redis.SentinelAddrs(), ","), redistest.MasterName, p.secret)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(p.TOML()+"[scheduler]\nplacement_wait_seconds = 60\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	add := func(kind string, i int, before []string, env ...string) {
@@ -119,10 +116,11 @@ func (p *platform) describe(t *testing.T, bin, broken string) {
 		add("router", i, nil, fmt.Sprintf("OPENSANDBOX_ROUTER_LISTEN=127.0.0.1:%d", router))
 		e := p.engines[i]
 		// An agent runs in the network of its engine, as on a host of its own.
-		add("agent", i, []string{"nsenter", "--net=/run/netns/" + e.name},
-			fmt.Sprintf("OPENSANDBOX_AGENT_NODE=node-%d", i), "OPENSANDBOX_AGENT_HOST="+e.address, "OPENSANDBOX_DOCKER_PUBLISH_HOST=0.0.0.0",
-			fmt.Sprintf("OPENSANDBOX_AGENT_LISTEN=%s:%d", e.address, process.FreePort(t)), "OPENSANDBOX_AGENT_STATE_DIR="+filepath.Join(p.dir, fmt.Sprintf("state-%d", i)),
-			fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MIN=%d", low), fmt.Sprintf("OPENSANDBOX_DOCKER_PORT_RANGE_MAX=%d", high), "DOCKER_HOST="+e.socket)
+		a := split.Agent{
+			Node: fmt.Sprintf("node-%d", i), StateDir: filepath.Join(p.dir, fmt.Sprintf("state-%d", i)), Listen: fmt.Sprintf("%s:%d", e.address, process.FreePort(t)),
+			Host: e.address, PortMin: low, PortMax: high, Engine: e.socket,
+		}
+		add("agent", i, []string{"nsenter", "--net=/run/netns/" + e.name}, a.Env()...)
 	}
 }
 

@@ -18,10 +18,8 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
 
-	"opensandbox/libs/installation"
 	"opensandbox/libs/redisstore"
 	"opensandbox/libs/redisstore/redistest"
-	"opensandbox/libs/sandbox"
 )
 
 // within waits for a condition; false if it does not hold in time. Who waits says what is wrong.
@@ -65,7 +63,7 @@ type leftover struct{ check, what string }
 // remains looks for what is left after everything was deleted, until nothing is.
 func (p *platform) remains(t *testing.T, long time.Duration, v *verdicts) {
 	t.Helper()
-	store := p.openStore(t)
+	store := p.OpenStore(t, redisstore.ClientConfig{Mode: redisstore.ModeSentinel, Addrs: p.redis.SentinelAddrs(), MasterName: redistest.MasterName, Name: "chaos"})
 	var left []leftover
 	within(long, func() bool {
 		left = slices.Concat(p.storeProblems(t, store), p.files())
@@ -106,7 +104,7 @@ func (p *platform) engineRemains(ctx context.Context, e *engine) []leftover {
 	}
 	for _, x := range volumes.Volumes {
 		// The daemon is kept for the next sandbox.
-		if strings.Contains(x.Name, p.installation) && x.Labels["dev.opensandbox.role"] != "execd" {
+		if strings.Contains(x.Name, p.Installation) && x.Labels["dev.opensandbox.role"] != "execd" {
 			left = append(left, leftover{"volumes", x.Name + " on " + e.name})
 		}
 	}
@@ -142,26 +140,6 @@ func (p *platform) tidy() {
 			}
 		}
 	}
-}
-
-func (p *platform) openStore(t *testing.T) *redisstore.Store {
-	t.Helper()
-	inst, err := installation.Shared(p.installation, p.secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := redisstore.NewClient(redisstore.ClientConfig{Mode: redisstore.ModeSentinel, Addrs: p.redis.SentinelAddrs(), MasterName: redistest.MasterName, Name: "chaos"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := redisstore.Open(t.Context(), redisstore.Config{
-		Client: c, Installation: inst.ID(), Fingerprint: inst.Fingerprint(), Topics: []sandbox.Topic{sandbox.TopicRollCall},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	return store
 }
 
 // storeProblems compares the indexes with the records; no record may hold a port, none be on a node, and only records bear the name of a sandbox.

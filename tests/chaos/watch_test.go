@@ -74,7 +74,7 @@ func (w *watch) end() *watch {
 func (p *platform) containers(ctx context.Context, e *engine) ([]container.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	list, err := e.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "dev.opensandbox.installation="+p.installation))})
+	list, err := e.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "dev.opensandbox.installation="+p.Installation))})
 	return slices.DeleteFunc(list, func(c container.Summary) bool { return c.Labels["opensandbox.io/id"] == "" }), err
 }
 
