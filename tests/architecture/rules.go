@@ -54,7 +54,7 @@ var kinds = []kind{
 	{"fault", is("libs/fault"), nil, technology, false},
 	{"domain", is("libs/sandbox"), []string{"libs/fault"}, technology, false},
 	{"ports", is("libs/executor", "libs/node"), []string{"libs/fault", "libs/sandbox"}, technology, false},
-	{"suites and fakes", under("libs/sandbox/sandboxtest", "libs/node/nodetest", "libs/executor/executortest", "libs/executor/fakeexec", "libs/redisstore/redistest", "libs/secrettest"),
+	{"suites and fakes", under("libs/sandbox/sandboxtest", "libs/node/nodetest", "libs/executor/executortest", "libs/executor/fakeexec", "libs/redisstore/redistest", "libs/secrettest", "libs/terminaltest"),
 		[]string{"libs/fault", "libs/sandbox", "libs/node", "libs/executor"}, nil, true},
 	{"hints", is("libs/wakeup"), []string{"libs/sandbox"}, technology, false},
 	{"stores", is("libs/memstore", "libs/sqlitestore", "libs/redisstore"), []string{"libs/fault", "libs/sandbox", "libs/node", "libs/wakeup"}, []string{"github.com/go-kit/kit*"}, true},
