@@ -125,6 +125,29 @@ func TestRefusingSinkDoesNotStopTheCommand(t *testing.T) {
 	}
 }
 
+// eventually polls until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not seen: %s", what)
+		}
+	}
+}
+
+// awaitEnd returns the status of a command that is over.
+func awaitEnd(t *testing.T, m *Manager, id string) (st Status) {
+	t.Helper()
+	eventually(t, "the command is over", func() bool {
+		var err error
+		if st, err = m.Status(id); err != nil {
+			t.Fatal(err)
+		}
+		return !st.Running
+	})
+	return st
+}
+
 func TestKeptForegroundGoesOn(t *testing.T) {
 	t.Parallel()
 	m, dir := manager(t)
@@ -142,9 +165,7 @@ func TestKeptForegroundGoesOn(t *testing.T) {
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for st, _ := m.Status(r.id); st.Running; st, _ = m.Status(r.id) {
-		time.Sleep(time.Millisecond)
-	}
+	awaitEnd(t, m, r.id)
 	if _, err := os.Stat(done); err != nil {
 		t.Error(err)
 	}
@@ -176,15 +197,10 @@ func TestCancelledForegroundEndsItsGroup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			time.Sleep(5 * time.Millisecond)
-		}
+		eventually(t, "the process is gone", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 	}
-	for st, err := m.Status(r.id); st.Running || err != nil || *st.ExitCode != -1; st, err = m.Status(r.id) {
-		if err != nil || !st.Running {
-			t.Fatalf("got %+v %v, want an end by a signal", st, err)
-		}
-		time.Sleep(time.Millisecond)
+	if st := awaitEnd(t, m, r.id); *st.ExitCode != -1 {
+		t.Errorf("got %+v, want an end by a signal", st)
 	}
 }
 
@@ -199,9 +215,7 @@ func TestPurge(t *testing.T) {
 	if _, err := m.Background(&Request{Command: "sleep 1000"}, running); err != nil {
 		t.Fatal(err)
 	}
-	for st, _ := m.Status(old.id); st.Running; st, _ = m.Status(old.id) {
-		time.Sleep(time.Millisecond)
-	}
+	awaitEnd(t, m, old.id)
 	stray := filepath.Join(out, "earlier.output")
 	if err := os.WriteFile(stray, nil, 0o600); err != nil {
 		t.Fatal(err)

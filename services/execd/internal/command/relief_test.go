@@ -144,17 +144,11 @@ func TestWithoutRoomTheCommandWaits(t *testing.T) {
 // fill waits until the backlog has no room.
 func (p *pumping) fill(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+	eventually(t, "the backlog is full", func() bool {
 		p.relief.mu.Lock()
-		full := !p.relief.backlog.room()
-		p.relief.mu.Unlock()
-		if full {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the backlog is never full")
-		}
-	}
+		defer p.relief.mu.Unlock()
+		return !p.relief.backlog.room()
+	})
 }
 
 // TestARefusalDropsTheBacklog: the client has gone away. The rest is thrown away, and nobody is held up.
@@ -302,13 +296,7 @@ func TestTheAnswerGoesOnAfterTheEnd(t *testing.T) {
 		res, err := m.Foreground(t.Context(), &Request{Command: script}, sink)
 		ended <- end{res, err}
 	}()
-	id := <-sink.id
-	for st, err := m.Status(id); st.Running; st, err = m.Status(id) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	awaitEnd(t, m, <-sink.id)
 	select {
 	case e := <-ended:
 		t.Errorf("the answer is over before its reader took it: %+v", e)
