@@ -351,15 +351,9 @@ func TestCodeGoesOnWithoutItsClient(t *testing.T) {
 		t.Errorf("the snippet ended with its client: %s", got)
 	}
 	s.do("DELETE", "/code?id="+id, nil).wantEmpty(t)
-	for end := time.Now().Add(codePatience); ; time.Sleep(5 * time.Millisecond) {
-		got := strings.Join(s.events(snippet("1 + 1", id, "python")), "")
-		if strings.Contains(got, `"text":"2"`) {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the context is never free again: %s", got)
-		}
-	}
+	eventually(t, "the context is free again", func() bool {
+		return strings.Contains(strings.Join(s.events(snippet("1 + 1", id, "python")), ""), `"text":"2"`)
+	})
 }
 
 // TestKernelsNeedTheToken has a proxy that is open for all ports but that of the server which runs code.

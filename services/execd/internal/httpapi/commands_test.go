@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"opensandbox/services/execd/internal/command"
 )
@@ -188,14 +187,10 @@ func (s *sandbox) status(id string) (st command.Status) {
 }
 
 // ended polls until the command is over.
-func (s *sandbox) ended(id string) command.Status {
+func (s *sandbox) ended(id string) (st command.Status) {
 	s.t.Helper()
-	for {
-		if st := s.status(id); !st.Running {
-			return st
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	eventually(s.t, "the command is over", func() bool { st = s.status(id); return !st.Running })
+	return st
 }
 
 func TestBackgroundStartFailure(t *testing.T) {
@@ -274,10 +269,10 @@ func TestOutputIsStreamed(t *testing.T) {
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{})
-	done := filepath.Join(s.dir, "done")
+	gate, done := filepath.Join(s.dir, "gate"), filepath.Join(s.dir, "done")
 	ctx, cancel := context.WithCancel(t.Context())
 	// More than a pipe holds is written after the client left: nobody may block or kill the command.
-	script := "echo go; sleep 0.2; head -c 3000000 /dev/zero; exec > /dev/null; touch " + done
+	script := "echo go; while [ ! -e " + gate + " ]; do sleep 0.01; done; head -c 3000000 /dev/zero; exec > /dev/null; touch " + done
 	body, _ := json.Marshal(obj{"command": script, "on_disconnect": "keep"})
 	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/command", bytes.NewReader(body))
 	if err != nil {
@@ -292,12 +287,8 @@ func TestClientLeaves(t *testing.T) {
 	}
 	cancel()
 	res.Body.Close()
-	for {
-		if _, err := os.Stat(done); err == nil {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	s.write("gate", "", 0o600)
+	eventually(t, "the command comes to its end", func() bool { _, err := os.Stat(done); return err == nil })
 }
 
 func TestBigOutputIsComplete(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"opensandbox/services/execd/internal/files"
 )
@@ -183,20 +182,12 @@ func TestIdentityClientLeaves(t *testing.T) {
 		}
 		return found
 	}
-	for end := time.Now().Add(time.Minute); len(temporary()) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("no temporary file is made")
-		}
-	}
+	eventually(t, "a temporary file is made", func() bool { return len(temporary()) > 0 })
 	_ = w.CloseWithError(errors.New("cut"))
 	if err := <-sent; err == nil {
 		t.Error("the cut request succeeded")
 	}
-	for end := time.Now().Add(time.Minute); len(temporary()) > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%q stays", temporary())
-		}
-	}
+	eventually(t, "the temporary file is gone", func() bool { return len(temporary()) == 0 })
 	if got, err := os.ReadFile(filepath.Join(open, "target")); err != nil || string(got) != "old" {
 		t.Errorf("got %q, %v", got, err)
 	}

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -12,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // session makes a session and returns its path.
@@ -39,31 +39,25 @@ func (s *sandbox) in(session string, body obj) []event {
 // gone waits until a process has ended.
 func gone(t *testing.T, pid int) {
 	t.Helper()
-	for range 3000 {
-		if syscall.Kill(pid, 0) != nil {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Errorf("process %d is still there", pid)
+	eventually(t, fmt.Sprintf("process %d is gone", pid), func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // pidIn waits until a script has written a process number to a file.
-func pidIn(t *testing.T, path string) int {
+func pidIn(t *testing.T, path string) (pid int) {
 	t.Helper()
-	for range 3000 {
+	eventually(t, path+" is written", func() bool {
 		b, _ := os.ReadFile(path)
-		if text, ok := strings.CutSuffix(string(b), "\n"); ok {
-			pid, err := strconv.Atoi(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return pid
+		text, ok := strings.CutSuffix(string(b), "\n")
+		if !ok {
+			return false
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("%s was never written", path)
-	return 0
+		var err error
+		if pid, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	})
+	return pid
 }
 
 func TestSessionForms(t *testing.T) {
@@ -258,10 +252,5 @@ func TestSessionsLeaveNothing(t *testing.T) {
 	for range 20 {
 		s.in(path, obj{"command": "export A=1"})
 	}
-	for i := 0; open() > before; i++ {
-		if i == 2000 {
-			t.Fatalf("%d files are open, %d were", open(), before)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually(t, fmt.Sprintf("no more than %d files are open", before), func() bool { return open() <= before })
 }

@@ -44,6 +44,19 @@ func TestMain(m *testing.M) {
 // secret is the token of the daemons that want one. Workers under another identity run this program too, and may not list anything.
 var secret string
 
+// long bounds every wait for what a process or a connection does.
+const long = 60 * time.Second
+
+// eventually polls until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(long); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not seen: %s", what)
+		}
+	}
+}
+
 // sandbox is an execd over real HTTP, with real processes and files.
 type sandbox struct {
 	t       *testing.T

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 
@@ -213,14 +212,8 @@ func TestTerminalReplay(t *testing.T) {
 // again dials as soon as the place is free.
 func (s *sandbox) again(path, query string) *terminaltest.Screen {
 	s.t.Helper()
-	for range 3000 {
-		if a := s.do("GET", path+"/ws", nil); a.StatusCode != 409 {
-			return s.dial(path, query)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s.t.Fatal("the place is never free")
-	return nil
+	eventually(s.t, "the place is free", func() bool { return s.do("GET", path+"/ws", nil).StatusCode != 409 })
+	return s.dial(path, query)
 }
 
 func TestTerminalTakeover(t *testing.T) {
