@@ -95,6 +95,7 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("%q: got %v, want exit status %d", tt.argv, err, tt.want)
 		}
 	}
+	deaf := filepath.Join(dir, "deaf") // there once a process ignores SIGTERM
 	for _, tt := range []struct {
 		script string
 		grace  time.Duration
@@ -105,7 +106,7 @@ func TestLifecycle(t *testing.T) {
 		{"exit 7", Grace, 7, false},
 		{"kill -TERM $$", Grace, 143, false},
 		{"(sleep 1000 &) ; sleep 1000 & exit 3", Grace, 3, true},
-		{"(trap '' TERM; while :; do sleep 0.01; done) & sleep 0.2; exit 4", 50 * time.Millisecond, 4, true},
+		{"(trap '' TERM; : >" + deaf + "; while :; do sleep 0.01; done) & while [ ! -e " + deaf + " ]; do sleep 0.01; done; exit 4", 50 * time.Millisecond, 4, true},
 	} {
 		r := reap.New()
 		w, err := Start(r, []string{"sh", "-c", tt.script}, os.Environ())
