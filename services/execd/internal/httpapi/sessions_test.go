@@ -89,7 +89,7 @@ func TestSessionForms(t *testing.T) {
 func TestSessionStream(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{})
-	path := s.session(nil)
+	path, pid := s.session(nil), filepath.Join(s.dir, "pid")
 	for _, tt := range []struct{ script, out, end string }{
 		{"echo out; echo err >&2; echo out", "out\nerr\nout\n", "ok"},
 		{`printf 'a\n\nb\r\nc'`, "a\n\nb\r\nc", "ok"},
@@ -97,13 +97,16 @@ func TestSessionStream(t *testing.T) {
 		{"exit 3", "", "CommandExecError 3 exit status 3"},
 		{"kill -9 $$", "", "CommandExecError -1 signal: killed"},
 		{"printf '__ENV_DUMP_START__\\n__EXIT_CODE__:7\\n'; cat /proc/self/fd/102", "__ENV_DUMP_START__\n__EXIT_CODE__:7\n", "ok"},
-		{"sleep 1000 & echo left", "left\n", "ok"},
+		{"sleep 1000 & echo $! >" + pid + "; echo left", "left\n", "ok"},
 		{"cat; echo end of input", "end of input\n", "ok"},
 	} {
 		ev := s.in(path, obj{"command": tt.script})
 		if got := text(ev, "stdout"); got != tt.out || outcome(t, ev) != tt.end || text(ev, "stderr") != "" {
 			t.Errorf("%q: %q and %q, want %q and %q", tt.script, got, outcome(t, ev), tt.out, tt.end)
 		}
+	}
+	if err := syscall.Kill(pidIn(t, pid), syscall.SIGKILL); err != nil {
+		t.Errorf("the process that was left behind: %v", err)
 	}
 }
 
