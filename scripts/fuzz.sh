@@ -21,7 +21,7 @@ time=${FUZZ_TIME:-60s}
 at_once=${FUZZ_AT_ONCE:-$((5 * $(getconf _NPROCESSORS_ONLN)))}
 # Kept inputs: bytes of each, and number for a target.
 max_size=512
-max_kept=30
+max_kept=12
 
 have timeout || die "needs timeout (coreutils)"
 work=$(mktemp -d "${TMPDIR:-/tmp}/opensandbox.XXXXXX")
