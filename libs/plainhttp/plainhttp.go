@@ -232,8 +232,8 @@ func (l *Listener) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.conns {
+		_ = c.rwc.Close() // First: a handler that sees the end of its context may still answer.
 		c.cancel()
-		_ = c.rwc.Close()
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,8 +18,6 @@ import (
 	"opensandbox/services/execd/internal/jupyter"
 	"opensandbox/services/execd/internal/jupyter/jupytertest"
 )
-
-const codePatience = 20 * time.Second
 
 type object = map[string]any
 
