@@ -139,7 +139,7 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 	a := assemble(o, env, reaper, log)
 	defer a.close()
 	if set.PreStart != nil {
-		reserveThreads(threadsToReserve(cgroupRoot))
+		reserveThreads(threadsToReserve(cgroupRoot, processesPerUser()))
 		if err := a.listen(o.port); err != nil {
 			return 1, err
 		}

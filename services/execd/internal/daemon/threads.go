@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -15,13 +17,14 @@ const (
 	// mostReserved is how many threads exist from the start: those that run, and those that wait in the kernel. 200 clients at once made the
 	// daemon have up to 26 threads with searches, lists or uploads, and 76 with downloads, on a machine with ten times the load that it has processors for.
 	mostReserved = 64
-	// reservedShare is the part of a small limit of processes that they may take: a quarter.
-	reservedShare = 4
+	// They may take a quarter of what the sandbox may have, and of what its user may have on the whole node a small part: others have sandboxes
+	// with the same user.
+	shareOfSandbox, shareOfUser = 4, 128
 
 	cgroupRoot = "/sys/fs/cgroup"
 )
 
-// reserveThreads makes n threads while they can still be had. Later the commands of the sandbox may have taken all that its limit of processes
+// reserveThreads makes threads while they can still be had. Later the commands of the sandbox may have taken all that its limit of processes
 // leaves, and a Go program that the kernel refuses a thread ends. The runtime keeps threads that have nothing to do.
 func reserveThreads(n int) {
 	if runtime.GOMAXPROCS(0) > mostRunning {
@@ -40,16 +43,27 @@ func reserveThreads(n int) {
 	over.Wait()
 }
 
-// threadsToReserve looks at the limit of processes, which counts threads, in the tree of control groups at root, of either version.
-func threadsToReserve(root string) int {
+// threadsToReserve looks at the limits of processes, which count threads: that of the sandbox is in the tree of control groups at root, of either
+// version, and perUser is that of its user.
+func threadsToReserve(root string, perUser uint64) int {
+	n := int(min(perUser/shareOfUser, mostReserved))
 	for _, file := range []string{"pids.max", "pids/pids.max"} {
 		text, err := os.ReadFile(filepath.Join(root, file))
 		if err != nil {
 			continue
 		}
 		if limit, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil { // It is "max" where there is none.
-			return min(limit/reservedShare, mostReserved)
+			return min(limit/shareOfSandbox, n)
 		}
 	}
-	return mostReserved
+	return n
+}
+
+// processesPerUser is the limit of setrlimit(2).
+func processesPerUser() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
+		return unix.RLIM_INFINITY
+	}
+	return limit.Cur
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestReserveThreads(t *testing.T) {
@@ -20,16 +22,20 @@ func TestReserveThreads(t *testing.T) {
 
 func TestThreadsToReserve(t *testing.T) {
 	t.Parallel()
+	const none = 100_000
 	for name, tt := range map[string]struct {
 		file, limit string
+		perUser     uint64
 		want        int
 	}{
-		"version 2":         {"pids.max", "100\n", 25},
-		"version 1":         {"pids/pids.max", "100\n", 25},
-		"a large limit":     {"pids.max", "4096\n", mostReserved},
-		"no limit":          {"pids.max", "max\n", mostReserved},
-		"something else":    {"other", "100\n", mostReserved},
-		"hardly any at all": {"pids.max", "3\n", 0},
+		"version 2":         {"pids.max", "100\n", none, 25},
+		"version 1":         {"pids/pids.max", "100\n", none, 25},
+		"a large limit":     {"pids.max", "4096\n", none, mostReserved},
+		"no limit":          {"pids.max", "max\n", none, mostReserved},
+		"something else":    {"other", "100\n", none, mostReserved},
+		"few for the user":  {"pids.max", "4096\n", 1024, 8},
+		"no limit of both":  {"pids.max", "max\n", unix.RLIM_INFINITY, mostReserved},
+		"hardly any at all": {"pids.max", "3\n", none, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -41,7 +47,7 @@ func TestThreadsToReserve(t *testing.T) {
 				t.Fatal(err)
 			}
 			root := file[:len(file)-len(tt.file)]
-			if got := threadsToReserve(root); got != tt.want {
+			if got := threadsToReserve(root, tt.perUser); got != tt.want {
 				t.Errorf("got %d, want %d", got, tt.want)
 			}
 		})
