@@ -46,8 +46,9 @@ func TestAbuseNoMemoryLeft(t *testing.T) {
 	a := abuse(t, "--memory", "64m", "--memory-swap", "64m")
 	for range 3 {
 		body := a.output("for i in $(busybox seq 5000); do sleep 1000 & done; sleep 1000", `,"timeout":60000`)
-		if !strings.Contains(body, "signal: killed") {
-			t.Fatalf("the command was not killed for want of memory: %s", body)
+		// It is killed, as a rule; a shell that the kernel refuses a process fails by itself.
+		if !strings.Contains(body, `"type":"error"`) || strings.Contains(body, "TimeoutError") {
+			t.Fatalf("there was memory enough for the command: %s", body)
 		}
 	}
 	a.stillThere()
