@@ -38,39 +38,25 @@ func (m *Manager) RunJob(ctx context.Context, j *Job, sink Sink) (Result, error)
 		return Result{}, stopping(reap.ErrStopping)
 	}
 	defer m.workers.Done()
-	began := time.Now()
-	out, rec, err := m.launchJob(j, sink)
-	switch {
-	case out == nil:
-		return Result{}, err
-	case errors.Is(err, reap.ErrStopping):
-		out.abandon()
-		return Result{}, stopping(err)
-	}
-	sink.Started(j.ID)
+	run, err := m.launchJob(j, sink)
 	if err != nil {
-		out.abandon()
-		return Result{StartErr: fmt.Errorf("%s: %w", j.File, err)}, nil
+		return Result{}, err
 	}
-	m.pump(out)
-	late := m.endJob(ctx, rec, j.Timeout)
-	out.leaderEnded()
-	<-out.delivered
+	sink.Started(run.id)
+	if run.failed != nil {
+		run.abandon()
+		return Result{StartErr: fmt.Errorf("%s: %w", j.File, run.failed)}, nil
+	}
+	m.pump(run)
+	late := m.endJob(ctx, run.rec, j.Timeout)
+	run.leaderEnded()
+	for _, p := range run.pumps {
+		<-p.delivered
+	}
 	if late {
 		return Result{}, ErrTimedOut
 	}
-	return m.result(rec, began, out), nil
-}
-
-// launchJob starts the process with a pipe for its output, when it is its turn. No pipe means that there is nothing to tell the sink.
-func (m *Manager) launchJob(j *Job, sink Sink) (*pump, *record, error) {
-	defer m.starts.take()()
-	out, err := newPump("stdout", sink, m.spillFile())
-	if err != nil {
-		return nil, nil, err
-	}
-	rec, err := m.startJob(j, out.writeEnd)
-	return out, rec, err
+	return m.result(run), nil
 }
 
 // startJob starts the process. Its record is in no list: only RunJob knows it.

@@ -188,7 +188,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	}
 	close(sink.open)
 	<-run.over
-	res := m.result(&record{}, time.Now(), run.pump)
+	res := m.result(&launched{rec: &record{}, began: time.Now(), pumps: []*pump{run.pump}})
 	if res.Code != -1 || !strings.Contains(res.Problem, "lost") {
 		t.Errorf("got %+v %v, want a failure that says so", res, run.lost)
 	}

@@ -62,69 +62,30 @@ func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result
 		run.abandon()
 		return Result{StartErr: run.failed}, nil
 	}
-	m.pump(run.out)
-	m.pump(run.errs)
+	m.pump(run)
 	select {
 	case <-run.rec.finished:
 	case <-ctx.Done():
 		m.left(r, run.rec)
 		return Result{}, ctx.Err()
 	}
-	run.out.leaderEnded()
-	run.errs.leaderEnded()
-	for _, p := range []*pump{run.out, run.errs} {
+	run.leaderEnded()
+	for _, p := range run.pumps {
 		select {
 		case <-p.delivered:
 		case <-ctx.Done():
 			return Result{}, ctx.Err()
 		}
 	}
-	return m.result(run.rec, run.began, run.out, run.errs), nil
-}
-
-// launched is a foreground command that runs, or that failed to start.
-type launched struct {
-	id        string
-	began     time.Time
-	out, errs *pump
-	rec       *record
-	failed    error // Then there is no record.
-}
-
-func (l *launched) abandon() {
-	l.out.abandon()
-	l.errs.abandon()
-}
-
-// launch starts a command whose output is for the sink, when it is its turn. The error means that there is nothing to tell the sink.
-func (m *Manager) launch(r *Request, sink Sink) (*launched, error) {
-	defer m.starts.take()()
-	p, err := m.plan(r)
-	if err != nil {
-		return nil, err
-	}
-	run, file := &launched{id: newID(), began: time.Now()}, m.spillFile()
-	if run.out, err = newPump("stdout", sink, file); err != nil {
-		return nil, err
-	}
-	if run.errs, err = newPump("stderr", sink, file); err != nil {
-		run.out.abandon()
-		return nil, err
-	}
-	run.rec, run.failed = m.start(run.id, p, run.out.writeEnd, run.errs.writeEnd, "")
-	if errors.Is(run.failed, reap.ErrStopping) {
-		run.abandon()
-		return nil, stopping(run.failed)
-	}
-	return run, nil
+	return m.result(run), nil
 }
 
 // result is the end of a command whose output was delivered. Output that was lost on the way is a failure, whatever the command itself says.
-func (m *Manager) result(rec *record, began time.Time, pumps ...*pump) Result {
+func (m *Manager) result(run *launched) Result {
 	m.mu.Lock()
-	res := Result{Took: rec.ended.Sub(began), Code: rec.code, Problem: rec.problem}
+	res := Result{Took: run.rec.ended.Sub(run.began), Code: run.rec.code, Problem: run.rec.problem}
 	m.mu.Unlock()
-	for _, p := range pumps {
+	for _, p := range run.pumps {
 		if p.lost != nil {
 			res.Code, res.Problem = -1, p.lost.Error()
 			m.cfg.Log.Error("output was lost", "stream", p.stream, "error", p.lost)
@@ -157,15 +118,17 @@ func stopping(err error) error {
 	return fault.New(fault.Unavailable, "the sandbox is shutting down").WithCode("RUNTIME_ERROR").Because(err)
 }
 
-// pump runs p until the last writer of its pipe is gone, also long after the request: a server that somebody left behind must
-// not die of SIGPIPE because its first reader went away.
-func (m *Manager) pump(p *pump) {
-	syscall.Close(int(p.writeEnd))
-	stop := context.AfterFunc(m.ctx, func() { p.r.Close() })
-	m.workers.Go(func() {
-		defer stop()
-		p.run()
-	})
+// pump reads each pipe until its last writer is gone, also long after the request: a server that somebody left behind must not die of SIGPIPE
+// because its first reader went away.
+func (m *Manager) pump(run *launched) {
+	for _, p := range run.pumps {
+		syscall.Close(int(p.writeEnd))
+		stop := context.AfterFunc(m.ctx, func() { p.r.Close() })
+		m.workers.Go(func() {
+			defer stop()
+			p.run()
+		})
+	}
 }
 
 // Background starts a command whose output goes to a file. A command that cannot be started is remembered with exit code 255.
