@@ -139,7 +139,7 @@ func serve(o options, env []string, stdout, stderr io.Writer) (int, error) {
 	a := assemble(o, env, reaper, log)
 	defer a.close()
 	if set.PreStart != nil {
-		reserveThreads(threadsToReserve(cgroupRoot, processesPerUser()))
+		reserveThreads()
 		if err := a.listen(o.port); err != nil {
 			return 1, err
 		}
@@ -258,7 +258,7 @@ func assemble(o options, env []string, reaper *reap.Reaper, log *slog.Logger) *a
 	a.code, a.jupyter = codeContexts(o, func(cwd string) (string, error) { return a.commands.MakeDir(cwd, env) }, log)
 	cfg := httpapi.Config{
 		Commands: a.commands, Sessions: session.New(a.commands, log), Terminals: a.terminals, Code: a.code, Files: files.New(env, dirs), Identities: a.workers,
-		Metrics: metrics.New("/proc", "/sys/fs/cgroup"), Proxy: a.proxy.Serve, Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
+		Metrics: metrics.New("/proc", cgroupRoot), Proxy: a.proxy.Serve, Port: o.port, Token: o.token, OpenProxy: o.openProxy, Log: log,
 	}
 	if a.jupyter != nil {
 		cfg.KernelPort = a.jupyter.LocalPort()

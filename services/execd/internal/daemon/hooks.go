@@ -38,8 +38,8 @@ func loadHooks(o options, env []string, log *slog.Logger) (hooks.Set, error) {
 	return set, nil
 }
 
-// prepare runs the hook before the entry point, which may need execd: not before clients get answers. A signal that says stop ends it; the exit status is then that of a process which
-// died of the signal. Other signals are for the entry point, which does not exist yet, and are dropped.
+// prepare runs the hook before the entry point. The hook may need execd, so it starts once clients get answers. A signal that says stop ends it; the
+// exit status is then that of a process which died of the signal. Other signals are for the entry point, which does not exist yet, and are dropped.
 func (a *app) prepare(h hooks.Hook, signals <-chan os.Signal) (code int, err error) {
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()

@@ -3,7 +3,6 @@ package daemon
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,9 +41,7 @@ func TestHookBeforeTheEntryPoint(t *testing.T) {
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
-		for Run([]string{"--health", "--port", port}, nil, io.Discard, io.Discard) != 0 {
-			time.Sleep(5 * time.Millisecond)
-		}
+		wait(t, func() bool { return answers(port) })
 		_ = os.WriteFile(file("asked"), nil, 0o600)
 	}()
 	code, out := run(port, hook, "echo entry >>"+file("order")+"; [ -z \"$OPENSANDBOX_LIFECYCLE\" ] || exit 8; while [ ! -e "+file("periodic")+" ]; do sleep 0.01; done; exit 6")

@@ -24,7 +24,7 @@ const (
 // open listens, unless the entry point fails at once.
 func (a *app) open(port int, work *pid1.Workload) (bool, error) {
 	settled := time.Now().Add(settle)
-	reserveThreads(threadsToReserve(cgroupRoot, processesPerUser())) // In the time that has to pass anyway.
+	reserveThreads() // In the time that has to pass anyway.
 	if work != nil && endsBy(work, settled) {
 		return false, nil
 	}

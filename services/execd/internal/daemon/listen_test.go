@@ -49,17 +49,25 @@ func exists(dir, file string) bool {
 	return err == nil
 }
 
+// wait polls until something is so. It may be called in any goroutine.
+func wait(t *testing.T, until func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !until(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("waited in vain")
+			return
+		}
+	}
+}
+
+// answers asks an execd on this machine.
+func answers(port string) bool {
+	return Run([]string{"--health", "--port", port}, nil, io.Discard, io.Discard) == 0
+}
+
 // TestPortThatIsTaken runs the whole program on the port of a connection. Not parallel: see TestEntryPointDecides.
 func TestPortThatIsTaken(t *testing.T) {
 	const marksHook = "touch $DIR/hook"
-	wait := func(until func() bool) {
-		for end := time.Now().Add(20 * time.Second); !until(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Error("waited in vain")
-				return
-			}
-		}
-	}
 	for name, tt := range map[string]struct {
 		hook, entry string
 		// meanwhile is called once the entry point runs, or at once if there is a hook.
@@ -70,7 +78,7 @@ func TestPortThatIsTaken(t *testing.T) {
 		"it gets free": {"", "until [ -e $DIR/asked ]; do sleep 0.01; done; exit 6", func(port string, end func(), dir string) {
 			time.Sleep(5 * portRetry)
 			end()
-			wait(func() bool { return Run([]string{"--health", "--port", port}, nil, io.Discard, io.Discard) == 0 })
+			wait(t, func() bool { return answers(port) })
 			_ = os.WriteFile(filepath.Join(dir, "asked"), nil, 0o600)
 		}, 6, ""},
 		"it gets free before the hook": {marksHook, "[ -e $DIR/hook ] && exit 6", func(_ string, end func(), dir string) {
@@ -96,7 +104,7 @@ func TestPortThatIsTaken(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				wait(func() bool { return tt.hook != "" || exists(dir, "running") })
+				wait(t, func() bool { return tt.hook != "" || exists(dir, "running") })
 				tt.meanwhile(port, end, dir)
 			}()
 			var out bytes.Buffer

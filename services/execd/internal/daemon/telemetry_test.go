@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestCollectorHearsOfEverything: all metrics of OpenSandbox 1.1.1. Not parallel: see TestEntryPointDecides.
@@ -36,9 +35,7 @@ func TestCollectorHearsOfEverything(t *testing.T) {
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
-		for Run([]string{"--health", "--port", port}, nil, io.Discard, io.Discard) != 0 {
-			time.Sleep(5 * time.Millisecond)
-		}
+		wait(t, func() bool { return answers(port) })
 		base := "http://127.0.0.1:" + port
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		for _, body := range []string{`{"command":"true"}`, `{"command":"exit 3"}`} {

@@ -26,10 +26,14 @@ const (
 
 // reserveThreads makes threads while they can still be had. Later the commands of the sandbox may have taken all that its limit of processes
 // leaves, and a Go program that the kernel refuses a thread ends. The runtime keeps threads that have nothing to do.
-func reserveThreads(n int) {
+func reserveThreads() {
 	if runtime.GOMAXPROCS(0) > mostRunning {
 		runtime.GOMAXPROCS(mostRunning)
 	}
+	makeThreads(threadsToReserve(cgroupRoot, processesPerUser()))
+}
+
+func makeThreads(n int) {
 	var all, over sync.WaitGroup
 	all.Add(n)
 	for range n {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestReserveThreads(t *testing.T) {
+func TestMakeThreads(t *testing.T) {
 	const n = 20
-	reserveThreads(n)
+	makeThreads(n)
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		t.Fatal(err)
