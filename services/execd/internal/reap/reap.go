@@ -36,7 +36,6 @@ type Reaper struct {
 	stopped chan struct{}
 	reaped  chan struct{}
 	score   int // Of this process when memory runs out; see volunteer.
-	scored  bool
 
 	// mu is held from fork until the pid is registered, and while a status is fetched: a child that ends at once cannot be
 	// collected before it is known, and a pid cannot be signalled after it was collected (and perhaps given to someone else).
@@ -52,9 +51,9 @@ func New() *Reaper {
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		reaped:  make(chan struct{}, 1),
+		score:   ownScore(),
 		live:    map[int]*Process{},
 	}
-	r.score, r.scored = ownScore()
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	go r.run()
 	return r

@@ -15,22 +15,16 @@ const (
 	mostScore       = 1000 // The most that the kernel takes (proc(5)).
 )
 
-// ownScore is the score that the engine has given to this process. It reports whether there is one.
-func ownScore() (int, bool) {
-	text, err := os.ReadFile("/proc/self/oom_score_adj")
-	if err != nil {
-		return 0, false
-	}
-	score, err := strconv.Atoi(string(bytes.TrimSpace(text)))
-	return score, err == nil
+// ownScore is the score that the engine has given to this process. A kernel that does not tell it takes none of children either.
+func ownScore() int {
+	text, _ := os.ReadFile("/proc/self/oom_score_adj")
+	score, _ := strconv.Atoi(string(bytes.TrimSpace(text)))
+	return score
 }
 
 // volunteer lets the kernel kill the process, and what that will start, before this one. It may always be made a better victim; where the kernel
-// refuses even so, or the process has ended, everything stays as it is.
+// refuses even so, or the process has ended, everything stays as it is. The caller holds r.mu, so that the number is still that of the child.
 func (r *Reaper) volunteer(pid, more int) {
-	if !r.scored {
-		return
-	}
 	f, err := os.OpenFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", os.O_WRONLY, 0)
 	if err != nil {
 		return

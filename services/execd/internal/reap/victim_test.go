@@ -12,10 +12,7 @@ import (
 // TestVictims: when memory runs out, commands and what they start go before the entry point, and both before this process.
 func TestVictims(t *testing.T) {
 	t.Parallel()
-	own, ok := ownScore()
-	if !ok {
-		t.Fatal("this kernel has no scores")
-	}
+	own := ownScore()
 	for name, tt := range map[string]struct {
 		start func(string, []string, *syscall.ProcAttr) (*Process, error)
 		more  int
