@@ -84,8 +84,8 @@ func abuse(t *testing.T, options ...string) *abused {
 	return a
 }
 
-// over reports how /ping did, and waits until nothing is left of the abuse.
-func (a *abused) over() {
+// pinged reports how /ping did.
+func (a *abused) pinged() {
 	a.t.Helper()
 	took := a.pinger.stop(a.t)
 	if len(took) == 0 {
@@ -93,6 +93,12 @@ func (a *abused) over() {
 	} else {
 		a.t.Logf("/ping under abuse: %d times, p50 %s, p99 %s, max %s", len(took), took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
 	}
+}
+
+// over reports how /ping did, and waits until nothing is left of the abuse.
+func (a *abused) over() {
+	a.t.Helper()
+	a.pinged()
 	var now remains
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		now = a.count()
@@ -138,7 +144,7 @@ func TestAbuseMuchOutput(t *testing.T) {
 // countLines counts the events of an answer with the mark, and returns its last event. It looks at much at once, not at each event: the reader
 // of billions of them should take less of the processors than what writes them.
 func countLines(r io.Reader, mark string) (lines int64, last string, err error) {
-	buf := make([]byte, 0, 1<<20)
+	buf := make([]byte, 0, 256<<10)
 	for {
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]

@@ -106,16 +106,5 @@ func (c *container) readLater(script string, stalled func(), release <-chan stru
 	_, _ = r.ReadString('\n')
 	stalled()
 	<-release
-	for {
-		line, err := r.ReadString('\n')
-		if strings.Contains(line, `"type":"stdout"`) {
-			lines++
-		}
-		if line != "\n" && line != "" {
-			last = line
-		}
-		if err != nil {
-			return lines, last, nil
-		}
-	}
+	return countLines(r, `"type":"stdout"`)
 }
