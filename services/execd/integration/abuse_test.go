@@ -61,16 +61,6 @@ type abused struct {
 	pinger *pinger
 }
 
-// open starts a daemon without a token, in a container with the options of the engine.
-func open(t *testing.T, options ...string) *container {
-	t.Helper()
-	name := nameOf(t)
-	args := append([]string{"run", "-d", "--name", name, "--tmpfs", "/run/opensandbox:mode=1777"}, options...)
-	t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", name).Run() })
-	docker(t, append(args, busyboxImage, "/execd", "--init", "--", "sleep", "100000")...)
-	return (&container{t: t, name: name}).ready()
-}
-
 // abuse starts a daemon and asks it for /ping all the time. The daemon has no token: with one it hides its descriptors.
 func abuse(t *testing.T, options ...string) *abused {
 	t.Helper()
