@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a test binary for go test (-exec), with all that it can tell going into a file of $OPENSANDBOX_TEST_OUTPUT, which is searched for
-# secrets afterwards: what tests log that pass as well. If it fails, prints it without what is of tests that have passed.
+# secrets afterwards: what tests log that pass as well. If it fails, prints it without what is of tests that have passed, and the logs of
+# processes before what the tests say: whoever sees only the end sees the cause.
 #
 # usage: test-binary.sh BINARY ARGUMENT…
 set -euo pipefail
@@ -14,14 +15,19 @@ if [ "$status" = 0 ]; then
 	exit 0
 fi
 awk '
-	/^=== (RUN|CONT|NAME|PAUSE) / { test = $3; next }
-	/^panic: |^fatal error: |^SIGQUIT: / { test = "" }
+	/^=== (RUN|CONT|NAME|PAUSE) / { test = $3; early = 0; next }
+	/^panic: |^fatal error: |^SIGQUIT: / { test = ""; early = 0 }
 	/^ *--- (PASS|SKIP|FAIL): / {
+		early = 0
 		if ($2 == "FAIL:") lines[++n] = $0; else over[$3] = 1
 		if ($0 !~ /^ /) test = ""
 		next
 	}
-	{ lines[++n] = $0; of[n] = test }
-	END { for (i = 1; i <= n; i++) if (!(of[i] in over)) print lines[i] }
+	/^ *[^ ]+\.go:[0-9]+: / { early = / log of .* \(end\):$/ }
+	{ lines[++n] = $0; of[n] = test; first[n] = early && test != "" }
+	END {
+		for (i = 1; i <= n; i++) if (first[i] && !(of[i] in over)) print lines[i]
+		for (i = 1; i <= n; i++) if (!first[i] && !(of[i] in over)) print lines[i]
+	}
 ' "$file"
 exit "$status"

@@ -129,7 +129,7 @@ func (x *matrix) subject(op operation) *subject {
 // killAt carries an operation out while a process ends at a point, starts that again, and looks at what has become of everything.
 func (x *matrix) killAt(op operation, p point) {
 	x.t.Helper()
-	x.t.Logf("%v", p)
+	defer x.tells(p)()
 	sub, over := x.subject(op), make(chan struct{})
 	order := func() { x.order(p.kind, sabotage.Order{Step: p.step, Moment: p.moment, Deed: sabotage.Kill}) }
 	if op.process != nil {
@@ -211,11 +211,26 @@ func keepLogs(t *testing.T, s *server) {
 	t.Logf("the logs of all processes are in %s", dir)
 }
 
-// start starts all processes until the end of the test.
+// tells begins a case. What it returns is called at its end, and says which it was if it is the first that has failed.
+func (x *matrix) tells(p point) func() {
+	failed := x.t.Failed()
+	return func() {
+		x.t.Helper()
+		if !failed && x.t.Failed() {
+			x.t.Logf("the first failure was at %v", p)
+		}
+	}
+}
+
+// start starts all processes until the end of the test. They have taken the steps of their start when it returns: an agent takes some on its
+// engine long after the API answers, which no operation may be blamed for.
 func (x *matrix) start() {
 	x.t.Helper()
 	x.run()
 	x.cleanUp()
+	for _, p := range x.programs {
+		x.eventually(p.name+" serves", func() bool { return x.serving(p, 0) })
+	}
 	x.keep()
 }
 

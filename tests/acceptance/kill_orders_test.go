@@ -132,9 +132,14 @@ func (x *matrix) supervise(p *program) {
 			time.Sleep(time.Second) // as a supervisor would wait
 			again()
 		}
-		text, err := os.ReadFile(p.log(x.dir))
-		return err == nil && serves.Match(text[from:])
+		return x.serving(p, from)
 	})
+}
+
+// serving reports whether a process has said after a place of its log that it has begun.
+func (x *matrix) serving(p *program, from int64) bool {
+	text, err := os.ReadFile(p.log(x.dir))
+	return err == nil && serves.Match(text[min(from, int64(len(text))):])
 }
 
 // serves is what each program says when it has begun.

@@ -68,6 +68,7 @@ func TestStopMatrixOfTheFirstStart(t *testing.T) {
 // stopAt carries an operation out while a process stands still at a point for longer than a lease, and looks at what has become of everything.
 func (x *matrix) stopAt(op operation, p point) {
 	x.t.Helper()
+	defer x.tells(p)()
 	sub, stopped, over := x.standsStill(op, p)
 	if stopped == nil {
 		return
@@ -87,7 +88,6 @@ func (x *matrix) stopAt(op operation, p point) {
 // standsStill carries an operation out until a process stands still at a point. over is closed when the operation has returned.
 func (x *matrix) standsStill(op operation, p point) (sub *subject, stopped *program, over chan struct{}) {
 	x.t.Helper()
-	x.t.Logf("%v", p)
 	sub, over = x.subject(op), make(chan struct{})
 	order := func() { x.order(p.kind, sabotage.Order{Step: p.step, Moment: p.moment, Deed: sabotage.Stop}) }
 	go func() {
@@ -136,6 +136,7 @@ func TestSplitLossMatrix(t *testing.T) {
 // loseAt carries an operation out while an agent stands still at a point until its node has been given up.
 func (x *matrix) loseAt(op operation, p point) {
 	x.t.Helper()
+	defer x.tells(p)()
 	witness := x.witnesses()
 	sub, stopped, over := x.standsStill(op, p)
 	if stopped == nil {

@@ -98,15 +98,16 @@ func TestSuiteEndsWithTheScript(t *testing.T) {
 	}
 }
 
-// TestFailedTestsAreShown: of a package in which tests fail, what has passed is not shown, and all else is.
+// TestFailedTestsAreShown: of a package in which tests fail, what has passed is not shown, and all else is, the logs of processes first.
 func TestFailedTestsAreShown(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		body        string
 		shown, kept []string
 	}{
-		"fails":  {"t.Log(\"of the failed\"); t.Run(\"good\", func(t *testing.T) { t.Log(\"of the good\") }); t.Fail()", []string{"--- FAIL: TestB", "of the failed"}, []string{"of the passed", "of the good"}},
-		"panics": {"t.Log(\"of the failed\"); panic(\"out of order\")", []string{"panic: out of order", "of the failed", "goroutine "}, []string{"of the passed"}},
+		"fails":  {"t.Log(\"of the failed\"); t.Run(\"good\", func(t *testing.T) { t.Log(\"of the good\") }); t.Fail()", []string{"of the failed", "--- FAIL: TestB"}, []string{"of the passed", "of the good"}},
+		"logs":   {"t.Error(\"the cause\"); t.Log(\"log of api-0 (end):\\nlevel=INFO\"); t.Log(\"kept in a file\")", []string{"log of api-0", "level=INFO", "the cause", "kept in a file", "--- FAIL: TestB"}, []string{"of the passed"}},
+		"panics": {"t.Log(\"of the failed\"); panic(\"out of order\")", []string{"of the failed", "panic: out of order", "goroutine "}, []string{"of the passed"}},
 		"ends":   {"t.Log(\"of the failed\"); println(\"last words\"); os.Exit(4)", []string{"of the failed", "last words"}, []string{"of the passed"}},
 	}
 	lib, err := filepath.Abs("../../scripts/lib.sh")
@@ -129,10 +130,14 @@ func TestFailedTestsAreShown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			rest := text
 			for _, want := range tt.shown {
-				if !strings.Contains(text, want) {
-					t.Errorf("no %q in:\n%s", want, text)
+				_, after, found := strings.Cut(rest, want)
+				if !found {
+					t.Errorf("no %q (after those before it) in:\n%s", want, text)
+					continue
 				}
+				rest = after
 			}
 			for _, want := range tt.kept {
 				if strings.Contains(text, want) || !strings.Contains(string(all), want) {
