@@ -204,6 +204,58 @@ func TestCancelledForegroundEndsItsGroup(t *testing.T) {
 	}
 }
 
+// TestNobodyWaitsInVainForATurn: a command whose client leaves before its turn never begins, unless it is to be kept.
+func TestNobodyWaitsInVainForATurn(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		keep bool
+		run  func(ctx context.Context, m *Manager, r *Request, sink Sink) error
+		runs bool
+	}{
+		"ended": {false, foreground, false}, "kept": {true, foreground, true}, "a job": {false, job, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, dir := manager(t)
+			m.cfg.KeepOnDisconnect = tt.keep
+			for range startsAtOnce {
+				m.starts <- struct{}{}
+			}
+			ctx, leave := context.WithCancel(t.Context())
+			var sink recorder
+			ended := make(chan error, 1)
+			file := filepath.Join(dir, "began")
+			go func() { ended <- tt.run(ctx, m, &Request{Command: "touch " + file}, &sink) }()
+			leave()
+			if !tt.runs {
+				if err := <-ended; !errors.Is(err, context.Canceled) || sink.id != "" {
+					t.Errorf("error %v, id %q", err, sink.id)
+				}
+			}
+			for range startsAtOnce {
+				<-m.starts
+			}
+			if tt.runs {
+				<-ended
+				awaitEnd(t, m, sink.id)
+			}
+			if _, err := os.Stat(file); (err == nil) != tt.runs {
+				t.Errorf("the command has left %v; is it to run: %t", err, tt.runs)
+			}
+		})
+	}
+}
+
+func foreground(ctx context.Context, m *Manager, r *Request, sink Sink) error {
+	_, err := m.Foreground(ctx, r, sink)
+	return err
+}
+
+func job(ctx context.Context, m *Manager, r *Request, sink Sink) error {
+	_, err := m.RunJob(ctx, &Job{ID: "job", File: "/bin/sh", Argv: []string{"sh", "-c", r.Command}}, sink)
+	return err
+}
+
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	m, dir := manager(t)

@@ -31,14 +31,14 @@ type Job struct {
 }
 
 // RunJob runs j and returns when it has ended and its output was delivered to the sink as "stdout". When ctx ends, the group of
-// the job is killed, and the result tells of that. The error is ErrTimedOut or says, before the sink heard anything, that nothing
-// could be run at all.
+// the job is killed, and the result tells of that. The error is ErrTimedOut, or says, before the sink heard anything, that nothing
+// could be run at all: that of ctx if it ended before it was the job's turn.
 func (m *Manager) RunJob(ctx context.Context, j *Job, sink Sink) (Result, error) {
 	if !m.enter() {
 		return Result{}, stopping(reap.ErrStopping)
 	}
 	defer m.workers.Done()
-	run, err := m.launchJob(j, sink)
+	run, err := m.launchJob(ctx, j, sink)
 	if err != nil {
 		return Result{}, err
 	}

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -16,9 +17,16 @@ type launched struct {
 	failed error // Then there is no record.
 }
 
-// launch starts a command, when it is its turn. The error means that there is nothing to tell the sink.
-func (m *Manager) launch(r *Request, sink Sink) (*launched, error) {
-	defer m.starts.take()()
+// launch starts a command when it is its turn, unless nobody wants it any more. The error means that there is nothing to tell the sink.
+func (m *Manager) launch(ctx context.Context, r *Request, sink Sink) (*launched, error) {
+	if m.keeps(r) {
+		ctx = context.WithoutCancel(ctx)
+	}
+	over, err := m.starts.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer over()
 	p, err := m.plan(r)
 	if err != nil {
 		return nil, err
@@ -31,8 +39,12 @@ func (m *Manager) launch(r *Request, sink Sink) (*launched, error) {
 }
 
 // launchJob is launch for a job, of which both streams are one.
-func (m *Manager) launchJob(j *Job, sink Sink) (*launched, error) {
-	defer m.starts.take()()
+func (m *Manager) launchJob(ctx context.Context, j *Job, sink Sink) (*launched, error) {
+	over, err := m.starts.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer over()
 	run, err := m.piped(j.ID, sink, "stdout")
 	if err != nil {
 		return nil, err

@@ -46,14 +46,14 @@ type Result struct {
 }
 
 // Foreground runs a command and returns when it has ended and its output was delivered, or with ctx's error when ctx ended
-// first: the command is then ended too, or goes on without a reader, as Request.OnDisconnect says. Requests that cannot be right are
-// refused before the sink hears anything.
+// first: the command is then ended too, or goes on without a reader, as Request.OnDisconnect says; one that is to be ended is not begun when
+// ctx ends before it was its turn. Requests that cannot be right are refused before the sink hears anything.
 func (m *Manager) Foreground(ctx context.Context, r *Request, sink Sink) (Result, error) {
 	if !m.enter() {
 		return Result{}, stopping(reap.ErrStopping)
 	}
 	defer m.workers.Done()
-	run, err := m.launch(r, sink)
+	run, err := m.launch(ctx, r, sink)
 	if err != nil {
 		return Result{}, err
 	}
@@ -147,7 +147,11 @@ func (m *Manager) Background(r *Request, sink Sink) (Result, error) {
 
 // launchInBackground starts a command whose output goes to a file, when it is its turn.
 func (m *Manager) launchInBackground(r *Request) (id string, _ Result, _ error) {
-	defer m.starts.take()()
+	over, err := m.starts.take(m.ctx) // A command in the background outlives its request.
+	if err != nil {
+		return "", Result{}, stopping(err)
+	}
+	defer over()
 	p, err := m.plan(r)
 	if err != nil {
 		return "", Result{}, err

@@ -149,6 +149,9 @@ func (m *Manager) Run(ctx context.Context, id string, r *RunRequest, sink comman
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	res, err := m.commands.RunJob(ctx, p.job(id, before, time.Duration(r.Timeout)*time.Millisecond), sink)
+	if errors.Is(err, context.Canceled) {
+		return res, internal("the run was ended before it began: its session was deleted, or its client has left")
+	}
 	if err != nil || res.StartErr != nil {
 		return res, err
 	}

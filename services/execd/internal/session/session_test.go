@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -270,6 +271,22 @@ func TestNoShell(t *testing.T) {
 	f := with(t, "", nil)
 	if _, err := f.Create(&CreateRequest{}); err == nil || !strings.Contains(err.Error(), "no shell") {
 		t.Errorf("got %v, want an error that says so", err)
+	}
+}
+
+// TestRunOfNobodyIsNotBegun: nothing runs for a client that has left already.
+func TestRunOfNobodyIsNotBegun(t *testing.T) {
+	t.Parallel()
+	f := with(t, "dash", nil)
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	r := &recorder{}
+	_, err := f.Run(ctx, f.session(), &RunRequest{Command: "echo > began"}, r)
+	if err == nil || !strings.Contains(err.Error(), "before it began") || r.id != "" {
+		t.Errorf("error %v, told %q", err, r.id)
+	}
+	if _, err := os.Stat(filepath.Join(f.dir, "began")); err == nil {
+		t.Error("the run was begun")
 	}
 }
 
