@@ -204,6 +204,41 @@ func TestCancelledForegroundEndsItsGroup(t *testing.T) {
 	}
 }
 
+// TestHistoryHasABound: what has run in the foreground is forgotten before its day is over rather than remembered without end.
+func TestHistoryHasABound(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t)
+	run := func(background bool) string {
+		r := &recorder{}
+		do := func() (Result, error) {
+			return m.Foreground(t.Context(), &Request{Command: "true " + strings.Repeat("x", 1000)}, r)
+		}
+		if background {
+			do = func() (Result, error) { return m.Background(&Request{Command: "true"}, r) }
+		}
+		if res, err := do(); err != nil || res.Code != 0 {
+			t.Fatal(res, err)
+		}
+		awaitEnd(t, m, r.id)
+		return r.id
+	}
+	behind, first := run(true), run(false)
+	m.mu.Lock()
+	size := m.history.size
+	m.history.size = maxHistory // As if there were more.
+	m.mu.Unlock()
+	second := run(false)
+	for id, known := range map[string]bool{behind: true, first: false, second: true} {
+		if _, err := m.Status(id); (err == nil) != known {
+			t.Errorf("got %v; is it to be known: %t", err, known)
+		}
+	}
+	m.Purge(time.Now().Add(Retention + time.Second))
+	if m.history.size != maxHistory-size || len(m.history.records) != 0 || len(m.records) != 0 {
+		t.Errorf("left of a day ago: %d bytes, %d and %d records", m.history.size-maxHistory+size, len(m.history.records), len(m.records))
+	}
+}
+
 // TestNobodyWaitsInVainForATurn: a command whose client leaves before its turn never begins, unless it is to be kept.
 func TestNobodyWaitsInVainForATurn(t *testing.T) {
 	t.Parallel()

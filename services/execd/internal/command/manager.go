@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// Retention is how long a finished command can be asked about; the contract of OpenSandbox 1.1.1 is at least a day.
+	// Retention is how long a finished command can be asked about: a day, as in OpenSandbox 1.1.1. Of foreground commands only the last are
+	// kept; see maxHistory.
 	Retention = 24 * time.Hour
 	// purgeEvery is the time between two looks for finished commands that are older than Retention.
 	purgeEvery = time.Hour
@@ -67,6 +68,7 @@ type Manager struct {
 	starts  turns
 	mu      sync.Mutex
 	records map[string]*record
+	history history // A part of records.
 	outDir  string
 	closed  bool
 
@@ -81,6 +83,7 @@ type record struct {
 	content  string
 	started  time.Time
 	output   string // The log of a background command; empty for a foreground one.
+	listed   bool   // It is in records while it runs.
 	proc     *reap.Process
 	finished chan struct{} // Closed after the fields below were set.
 
@@ -145,7 +148,7 @@ func (m *Manager) start(id string, p *plan, stdout, stderr uintptr, output strin
 	if err != nil {
 		return nil, explain(err, p)
 	}
-	rec := &record{id: id, content: p.content, started: began, output: output, proc: proc, finished: make(chan struct{})}
+	rec := &record{id: id, content: p.content, started: began, output: output, listed: true, proc: proc, finished: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.records[id] = rec
@@ -184,6 +187,11 @@ func (m *Manager) watch(rec *record, timeout time.Duration) {
 	code, problem := describe(rec.proc.Status())
 	m.mu.Lock()
 	rec.ended, rec.code, rec.problem = time.Now(), code, problem
+	if rec.listed && rec.output == "" {
+		for _, id := range m.history.add(rec) {
+			delete(m.records, id)
+		}
+	}
 	m.mu.Unlock()
 	close(rec.finished)
 }
@@ -247,6 +255,7 @@ func (m *Manager) Purge(now time.Time) {
 		}
 		keep[rec.output] = true
 	}
+	m.history.forget(func(rec *record) bool { return m.records[rec.id] == nil })
 	dir := m.outDir
 	m.mu.Unlock()
 	for _, path := range gone {
