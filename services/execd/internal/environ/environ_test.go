@@ -40,6 +40,8 @@ func TestParseFile(t *testing.T) {
 		{"text after quote", "A='x' y\nB=2", map[string]string{"B": "2"}, 1},
 		{"carriage returns", "A=1\r\nB='2'\r\n", map[string]string{"A": "1", "B": "2"}, 0},
 		{"equals in value", "A=b=c", map[string]string{"A": "b=c"}, 0},
+		{"too long", "A=" + strings.Repeat("$HOME", 100_000) + "\nB='" + strings.Repeat("\n", MaxVariable) + "'\nC=3\n", map[string]string{"C": "3"}, 2},
+		{"as long as can be", "A=" + strings.Repeat("a", MaxVariable-2), map[string]string{"A": strings.Repeat("a", MaxVariable-2)}, 0},
 		{"quote as blank value", "A=''\nB=\n", map[string]string{"A": "", "B": ""}, 0},
 	}
 	for _, tt := range tests {
@@ -111,6 +113,7 @@ func TestExpandPath(t *testing.T) {
 		{"$T/z", "/home/u/z", ""},
 		{"/$E/", "//", ""},
 		{"/$1/${/$", "/$1/${/$", ""},
+		{strings.Repeat("/home/${A}", 10_000), "", "path is longer than 65536 bytes"},
 		{"/$B/${C}", "", "path references undefined environment variables: B,C"},
 	}
 	for _, tt := range tests {
@@ -186,5 +189,12 @@ func TestEnsureFile(t *testing.T) {
 	}
 	if _, _, err := ReadFile(path, of(nil)); err == nil {
 		t.Error("an oversized file was read")
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ReadFile(pipe, of(nil)); err == nil {
+		t.Error("a pipe was read")
 	}
 }

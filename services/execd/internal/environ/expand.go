@@ -8,6 +8,12 @@ import (
 	"strings"
 )
 
+// MaxVariable is how long NAME=value may be that Linux passes to a program, in bytes: MAX_ARG_STRLEN without the final NUL.
+const MaxVariable = 128<<10 - 1
+
+// maxPath bounds paths with their variables, in bytes: far more than any path of Linux has, far less than variables can make of a few letters.
+const maxPath = 64 << 10
+
 // Lookup finds a variable.
 type Lookup func(name string) (value string, ok bool)
 
@@ -63,10 +69,11 @@ func In(env []string) Lookup {
 	}
 }
 
-// ExpandPath replaces $NAME and ${NAME}, then a leading ~ by home. Every name must be defined; an empty value counts.
+// ExpandPath replaces $NAME and ${NAME}, then a leading ~ by home. Every name must be defined; an empty value counts. The path must not become
+// longer than 64 KiB.
 func ExpandPath(path string, lookup Lookup, home string) (string, error) {
 	var missing []string
-	out := expand(path, func(name string) string {
+	out := expand(path, maxPath, func(name string) string {
 		v, ok := lookup(name)
 		if !ok {
 			missing = append(missing, name)
@@ -75,6 +82,9 @@ func ExpandPath(path string, lookup Lookup, home string) (string, error) {
 	})
 	if len(missing) > 0 {
 		return "", fmt.Errorf("path references undefined environment variables: %s", strings.Join(missing, ","))
+	}
+	if len(out) > maxPath {
+		return "", fmt.Errorf("path is longer than %d bytes", maxPath)
 	}
 	if out == "~" || strings.HasPrefix(out, "~/") || strings.HasPrefix(out, `~\`) {
 		if home == "" {
@@ -97,12 +107,13 @@ func Home(lookup Lookup) string {
 }
 
 // expand replaces $NAME and ${NAME}, where NAME is [A-Za-z_][A-Za-z0-9_]*. A dollar sign before anything else stands for itself.
-func expand(s string, value func(name string) string) string {
+// What becomes longer than limit bytes is not finished.
+func expand(s string, limit int, value func(name string) string) string {
 	if !strings.Contains(s, "$") {
 		return s
 	}
 	var b strings.Builder
-	for i := 0; i < len(s); {
+	for i := 0; i < len(s) && b.Len() <= limit; {
 		if s[i] != '$' {
 			b.WriteByte(s[i])
 			i++

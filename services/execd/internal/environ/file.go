@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // maxFile bounds the environment file, in bytes. It is read for every command, so a runaway file must not cost memory.
@@ -29,7 +30,8 @@ func EnsureFile(path string) error {
 // ReadFile reads the environment file. A missing file is empty. problems names the lines that were skipped, without their text,
 // which may be secret.
 func ReadFile(path string, daemon Lookup) (vars map[string]string, problems []string, err error) {
-	f, err := os.Open(path)
+	// Non-blocking, so that a pipe in its place keeps no command waiting.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -37,6 +39,9 @@ func ReadFile(path string, daemon Lookup) (vars map[string]string, problems []st
 		return nil, nil, fmt.Errorf("environment file: %w", err)
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("environment file: %w", errors.Join(errors.New("not a regular file"), err))
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, nil, fmt.Errorf("environment file: %w", err)
@@ -93,7 +98,10 @@ func entry(data string, value func(string) string) (key, val, rest, problem stri
 		}
 		rest = after
 	} else {
-		val = expand(val, value)
+		val = expand(val, MaxVariable, value)
+	}
+	if len(key)+len("=")+len(val) > MaxVariable {
+		return "", "", rest, "too long for the environment of a program"
 	}
 	if strings.Contains(val, "\x00") {
 		return "", "", rest, "value contains a NUL byte"
@@ -101,11 +109,12 @@ func entry(data string, value func(string) string) (key, val, rest, problem stri
 	return key, val, rest, ""
 }
 
-// quoted reads the quoted value at the start of s and returns what follows its line.
+// quoted reads the quoted value at the start of s and returns what follows its line. A value that is too long for any variable is not finished.
 func quoted(s string, value func(string) string) (val, rest, problem string) {
 	quote := s[0]
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
+		piece := s[i : i+1]
 		switch c := s[i]; {
 		case c == quote:
 			tail, rest, _ := strings.Cut(s[i+1:], "\n")
@@ -115,17 +124,15 @@ func quoted(s string, value func(string) string) (val, rest, problem string) {
 			return b.String(), rest, ""
 		case quote == '"' && c == '\\' && i+1 < len(s):
 			i++
-			b.WriteString(unescape(s[i]))
+			piece = unescape(s[i])
 		case quote == '"' && c == '$':
-			name, width := variableAt(s[i:])
-			if width == 0 {
-				b.WriteByte(c)
-				continue
+			if name, width := variableAt(s[i:]); width > 0 {
+				piece = value(name)
+				i += width - 1
 			}
-			b.WriteString(value(name))
-			i += width - 1
-		default:
-			b.WriteByte(c)
+		}
+		if b.Len() <= MaxVariable {
+			b.WriteString(piece)
 		}
 	}
 	return "", "", "missing closing quote"

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// maxVariable is what Linux passes to a program as one string (MAX_ARG_STRLEN), without the final NUL.
-	maxVariable = 128<<10 - 1
 	// maxVariables bounds all variables together: half of what Linux passes to a program under the usual stack limit of 8 MiB.
 	maxVariables = 1 << 20
 )
@@ -32,7 +30,7 @@ var ownedByShell = []string{"_", "PWD", "SHLVL", "SHELLOPTS", "BASHOPTS", "PS1",
 func carried(env []string) []string {
 	return slices.DeleteFunc(environ.Visible(env), func(kv string) bool {
 		name, _, ok := strings.Cut(kv, "=")
-		return !ok || !validName(name) || slices.Contains(ownedByShell, name) || len(kv) > maxVariable
+		return !ok || !validName(name) || slices.Contains(ownedByShell, name) || len(kv) > environ.MaxVariable
 	})
 }
 
