@@ -111,14 +111,26 @@ func (n *names) group(id uint32) string {
 
 func (n *names) describe(path string, fi fs.FileInfo) Info {
 	info := Info{
-		Path: path, Type: kind(fi.Mode()), Size: fi.Size(), ModifiedAt: fi.ModTime(), CreatedAt: fi.ModTime(),
+		Path: path, Type: kind(fi.Mode()), Size: fi.Size(), ModifiedAt: expressible(fi.ModTime()), CreatedAt: expressible(fi.ModTime()),
 		Mode: digits(fi.Mode().Perm()),
 	}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		info.CreatedAt = time.Unix(int64(st.Ctim.Sec), int64(st.Ctim.Nsec))
+		info.CreatedAt = expressible(time.Unix(int64(st.Ctim.Sec), int64(st.Ctim.Nsec)))
 		info.Owner, info.Group = n.user(st.Uid), n.group(st.Gid)
 	}
 	return info
+}
+
+// expressible moves a time into the years that RFC 3339 has: a file may bear any, and must not spoil the list that it is in.
+func expressible(t time.Time) time.Time {
+	switch year := t.Year(); {
+	case year < 0:
+		return time.Date(0, time.January, 1, 0, 0, 0, 0, t.Location())
+	case year > 9999:
+		return time.Date(9999, time.December, 31, 23, 59, 59, 0, t.Location())
+	default:
+		return t
+	}
 }
 
 func kind(m fs.FileMode) string {

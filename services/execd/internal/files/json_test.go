@@ -3,6 +3,7 @@ package files
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 )
@@ -22,4 +23,16 @@ func FuzzAppendJSON(f *testing.F) {
 			t.Errorf("got  %s\nwant x%s", got, want)
 		}
 	})
+}
+
+// TestAnyTimeHasItsPlace: the time of a file is what whoever made it likes.
+func TestAnyTimeHasItsPlace(t *testing.T) {
+	t.Parallel()
+	for sec, want := range map[int64]string{0: "1970-01-01T00:00:00Z", 1 << 40: "9999-12-31T23:59:59Z", -1 << 40: "0000-01-01T00:00:00Z"} {
+		at := expressible(time.Unix(sec, 0).UTC())
+		got, err := Info{ModifiedAt: at, CreatedAt: at}.AppendJSON(nil)
+		if err != nil || !strings.Contains(string(got), `"modified_at":"`+want+`"`) {
+			t.Errorf("%d: %s, %v", sec, got, err)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,8 +11,8 @@ import (
 )
 
 // List describes what is below a directory, parents before children, by name, down to depth levels; 0 gives nothing. The root
-// itself must be a real directory; symlinks below it are listed and not followed.
-func (s *Service) List(sent string, depth int, each func(Info) error) error {
+// itself must be a real directory; symlinks below it are listed and not followed. The error is that of each, or of ctx, if one of them ends it.
+func (s *Service) List(ctx context.Context, sent string, depth int, each func(Info) error) error {
 	root, err := s.Path(sent)
 	if err != nil {
 		return err
@@ -23,12 +24,23 @@ func (s *Service) List(sent string, depth int, each func(Info) error) error {
 	if !fi.IsDir() {
 		return fault.Newf(fault.Invalid, "not a directory (symlinks are not followed): %s", sent).WithCode(codeBody)
 	}
-	return list(root, depth, newNames(), each)
+	l := listing{ctx: ctx, names: newNames(), each: each}
+	return l.below(root, depth)
 }
 
-func list(dir string, depth int, n *names, each func(Info) error) error {
+// listing is one walk of List.
+type listing struct {
+	ctx   context.Context
+	names *names
+	each  func(Info) error
+}
+
+func (l *listing) below(dir string, depth int) error {
 	if depth <= 0 {
 		return nil
+	}
+	if err := l.ctx.Err(); err != nil {
+		return err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -46,13 +58,13 @@ func list(dir string, depth int, n *names, each func(Info) error) error {
 			return broken(err)
 		}
 		path := filepath.Join(dir, e.Name())
-		if err := each(n.describe(path, fi)); err != nil {
+		if err := l.each(l.names.describe(path, fi)); err != nil {
 			return err
 		}
 		if !fi.IsDir() {
 			continue
 		}
-		if err := list(path, depth-1, n, each); err != nil {
+		if err := l.below(path, depth-1); err != nil {
 			return err
 		}
 	}
@@ -60,8 +72,9 @@ func list(dir string, depth int, n *names, each func(Info) error) error {
 }
 
 // Search calls each for every non-directory below a path whose base name matches the pattern, in the order of a depth-first walk
-// by name. A path that is itself a symlink is not followed; a file that vanishes meanwhile is skipped.
-func (s *Service) Search(sent, pattern string, each func(Info) error) error {
+// by name. A path that is itself a symlink is not followed; a file that vanishes meanwhile is skipped. The error is that of each, or of ctx, if
+// one of them ends it.
+func (s *Service) Search(ctx context.Context, sent, pattern string, each func(Info) error) error {
 	root, err := s.Path(sent)
 	if err != nil {
 		return err
@@ -74,7 +87,7 @@ func (s *Service) Search(sent, pattern string, each func(Info) error) error {
 	if err != nil {
 		return missing(sent, err)
 	}
-	w := search{match: match, names: newNames(), each: each}
+	w := search{ctx: ctx, match: match, names: newNames(), each: each}
 	switch {
 	case fi.IsDir():
 		return w.below(root)
@@ -87,12 +100,16 @@ func (s *Service) Search(sent, pattern string, each func(Info) error) error {
 
 // search is one walk. It makes a path only of what it enters or reports: most files match nothing.
 type search struct {
+	ctx   context.Context
 	match *Pattern
 	names *names
 	each  func(Info) error
 }
 
 func (s *search) below(dir string) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return broken(err)

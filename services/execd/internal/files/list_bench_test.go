@@ -25,7 +25,7 @@ func BenchmarkSearch(b *testing.B) {
 			b.ReportAllocs()
 			var buf []byte
 			for b.Loop() {
-				err := s.Search(root, pattern, func(i Info) (err error) {
+				err := s.Search(b.Context(), root, pattern, func(i Info) (err error) {
 					buf, err = i.AppendJSON(buf[:0])
 					return err
 				})

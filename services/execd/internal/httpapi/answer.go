@@ -22,6 +22,9 @@ const (
 	codeUnauthorized = "UNAUTHORIZED"
 )
 
+// jsonType is the content type of every answer in JSON.
+const jsonType = "application/json; charset=utf-8"
+
 // maxBody bounds JSON bodies, in bytes. It is far above what one process argument can hold, and keeps a stranger from filling
 // the sandbox's memory. Uploads are not subject to it.
 const maxBody = 16 << 20
@@ -75,7 +78,7 @@ func writeBlocks(w http.ResponseWriter, status int, body [][]byte) error {
 	for _, b := range body {
 		length += len(b)
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Type", jsonType)
 	w.Header().Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
 	for _, b := range body {

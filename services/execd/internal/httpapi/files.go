@@ -19,13 +19,6 @@ import (
 // connection instead of the answer.
 const maxDrain = 64 << 20
 
-// arrayBlock is the size of the blocks of a long answer, and arrayRoom what is left free at the end of one so that another element
-// mostly has room, in bytes.
-const (
-	arrayBlock = 256 << 10
-	arrayRoom  = 8 << 10
-)
-
 // fileRoute is one route of the file API.
 type fileRoute struct {
 	method, path string
@@ -120,7 +113,7 @@ func (h fileHandlers) search(w http.ResponseWriter, r *http.Request, _ []string)
 	if pattern == "" {
 		pattern = "**"
 	}
-	return array(w, func(each func(files.Info) error) error { return h.files.Search(path, pattern, each) })
+	return array(w, r, func(each func(files.Info) error) error { return h.files.Search(r.Context(), path, pattern, each) })
 }
 
 func (h fileHandlers) listDirectory(w http.ResponseWriter, r *http.Request, _ []string) error {
@@ -136,33 +129,7 @@ func (h fileHandlers) listDirectory(w http.ResponseWriter, r *http.Request, _ []
 		}
 		depth = n
 	}
-	return array(w, func(each func(files.Info) error) error { return h.files.List(path, depth, each) })
-}
-
-// array answers a JSON array, never null. It is held back encoded until the walk is over, because an error must still be able to
-// set the status. Many blocks hold it: one that grew would be copied again and again.
-func array(w http.ResponseWriter, walk func(each func(files.Info) error) error) error {
-	var full [][]byte
-	length := 0
-	block := []byte("[")
-	err := walk(func(i files.Info) error {
-		if length+len(block) > 1 {
-			block = append(block, ',')
-		}
-		var err error
-		if block, err = i.AppendJSON(block); err != nil {
-			return err
-		}
-		if len(block) > arrayBlock-arrayRoom {
-			full, length = append(full, block), length+len(block)
-			block = make([]byte, 0, arrayBlock)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return writeBlocks(w, http.StatusOK, append(full, append(block, ']')))
+	return array(w, r, func(each func(files.Info) error) error { return h.files.List(r.Context(), path, depth, each) })
 }
 
 func (h fileHandlers) upload(w http.ResponseWriter, r *http.Request, _ []string) error {
