@@ -1,7 +1,6 @@
 package files
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -90,54 +89,6 @@ func (s *Service) Rename(moves []Move) error {
 		}
 	}
 	return nil
-}
-
-// Replacement is literal text to replace everywhere in a file.
-type Replacement struct {
-	Old string `json:"old"`
-	New string `json:"new"`
-}
-
-// Replaced says how often the text was found.
-type Replaced struct {
-	Count int `json:"replacedCount"`
-}
-
-// Replace edits files in place. All requests are checked before the first file is touched. A file without a match is not
-// written.
-func (s *Service) Replace(edits map[string]Replacement) (map[string]Replaced, error) {
-	for path, e := range edits {
-		if e.Old == "" {
-			return nil, fault.Newf(fault.Invalid, "invalid request, validation error old must not be empty for %s", path).WithCode(codeBody)
-		}
-	}
-	out := make(map[string]Replaced, len(edits))
-	for _, sent := range slices.Sorted(maps.Keys(edits)) {
-		path, err := s.Path(sent)
-		if err != nil {
-			return nil, err
-		}
-		fi, err := os.Stat(path)
-		if err != nil {
-			return nil, missing(sent, err)
-		}
-		if !fi.Mode().IsRegular() {
-			return nil, broken(fmt.Errorf("%s is not a regular file", sent))
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, missing(sent, err)
-		}
-		n := bytes.Count(data, []byte(edits[sent].Old))
-		if n > 0 {
-			data = bytes.ReplaceAll(data, []byte(edits[sent].Old), []byte(edits[sent].New))
-			if err := writeWhole(path, bytes.NewReader(data), resolved{uid: -1, gid: -1}); err != nil {
-				return nil, err
-			}
-		}
-		out[sent] = Replaced{Count: n}
-	}
-	return out, nil
 }
 
 // MakeDirs creates directories with their parents. Mode and owner are applied only to a leaf that did not exist.

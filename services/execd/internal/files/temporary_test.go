@@ -86,7 +86,7 @@ func TestKilledUploadLeavesNothing(t *testing.T) {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- writeWhole(filepath.Join(dir, "x"), r, resolved{uid: -1, gid: -1})
+		done <- writeWhole(filepath.Join(dir, "x"), r, resolved{uid: -1, gid: -1}, nil)
 	}()
 	if _, err := io.WriteString(w, strings.Repeat("x", 2*chunk)); err != nil {
 		t.Fatal(err)

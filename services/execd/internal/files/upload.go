@@ -22,6 +22,8 @@ const (
 	maxMetadata = 1 << 20
 	// maxPending bounds the descriptions that wait for their file, and the files that wait for their description.
 	maxPending = 4096
+	// maxWaiting bounds the descriptions that wait for their file, in bytes.
+	maxWaiting = 16 << 20
 	// bodyBuffer is the size of reads from the connection.
 	bodyBuffer = 256 << 10
 )
@@ -30,12 +32,15 @@ const (
 type description struct {
 	Path string `json:"path"`
 	Permission
+
+	size int // Of its JSON.
 }
 
 // upload is one request in progress. The i-th description belongs to the i-th file, in whatever order the parts come.
 type upload struct {
 	s       *Service
 	waiting []description // Described, file not seen yet.
+	held    int           // Bytes of these.
 	spooled []*os.File    // Received, description not seen yet.
 	described,
 	received int
@@ -100,7 +105,9 @@ func (u *upload) describe(part io.Reader) error {
 	}
 	u.described++
 	if len(u.spooled) == 0 {
-		if u.waiting = append(u.waiting, d); len(u.waiting) > maxPending {
+		d.size = len(data)
+		u.waiting, u.held = append(u.waiting, d), u.held+d.size
+		if len(u.waiting) > maxPending || u.held > maxWaiting {
 			return fault.New(fault.Invalid, "too many metadata parts without a file").WithCode(codeFile)
 		}
 		return nil
@@ -118,7 +125,7 @@ func (u *upload) receive(part io.Reader) error {
 	u.received++
 	if len(u.waiting) > 0 {
 		d := u.waiting[0]
-		u.waiting = u.waiting[1:]
+		u.waiting, u.held = u.waiting[1:], u.held-d.size
 		return u.s.store(d, part)
 	}
 	if len(u.spooled) >= maxPending {
@@ -186,5 +193,5 @@ func (s *Service) store(d description, src io.Reader) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return broken(err)
 	}
-	return writeWhole(path, src, want)
+	return writeWhole(path, src, want, nil)
 }

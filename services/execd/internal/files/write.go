@@ -23,8 +23,9 @@ var chunks = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
 // the target's place: readers see the old content or the new one, and a broken upload leaves the old one. Truncating in place, as
 // OpenSandbox 1.1.1 does, loses it. What in-place writing keeps is kept here too: symlinks are followed, and an existing file
 // keeps its mode and owner. Where a rename would show (hard links, devices, single-file mounts, a directory that cannot be
-// written, an owner that cannot be given back) the file is written in place.
-func writeWhole(path string, src io.Reader, want resolved) error {
+// written, an owner that cannot be given back) the file is written in place. Content that comes from the file itself is first put aside then;
+// aside is nil for other content.
+func writeWhole(path string, src io.Reader, want resolved, aside func(io.Reader) (io.ReadCloser, error)) error {
 	target, old, err := follow(path)
 	if err != nil {
 		return broken(err)
@@ -33,16 +34,20 @@ func writeWhole(path string, src io.Reader, want resolved) error {
 		return broken(fmt.Errorf("%s is a directory", path))
 	}
 	tmp, err := beside(target, old, want)
+	switch {
+	case tmp != nil:
+		return replaceWith(tmp, target, src, old, want)
+	case err != nil && old == nil:
+		return broken(err)
+	case aside == nil:
+		return overwrite(target, src, want)
+	}
+	whole, err := aside(src)
 	if err != nil {
-		if old == nil {
-			return broken(err)
-		}
-		return overwrite(target, src, want)
+		return err
 	}
-	if tmp == nil {
-		return overwrite(target, src, want)
-	}
-	return replaceWith(tmp, target, src, old, want)
+	defer whole.Close()
+	return overwrite(target, whole, want)
 }
 
 // follow resolves symlinks at the end of a path as open(2) does, also one that points to nothing yet. The info is nil when there
