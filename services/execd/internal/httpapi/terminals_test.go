@@ -3,7 +3,10 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -317,4 +321,30 @@ func TestTerminalsEndWithTheDaemon(t *testing.T) {
 		s.dial(path, "?mode=viewer")
 	}
 	// The rest is the clean-up: it must not hang, and TestMain finds what is left.
+}
+
+// TestSilentClients: a client is given up when nothing is heard of it, not when nobody listens.
+func TestSilentClients(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	late, broken := fmt.Errorf("no pong: %w", context.DeadlineExceeded), errors.New("broken pipe")
+	for name, tt := range map[string]struct {
+		ping  error
+		heard time.Duration
+		waits bool
+		want  bool
+	}{
+		"answers":                          {nil, 2 * wsSilence, false, false},
+		"was heard":                        {late, wsSilence / 2, false, false},
+		"is silent":                        {late, 2 * wsSilence, false, true},
+		"its input waits":                  {late, 2 * wsSilence, true, false},
+		"its input waits, and it has left": {broken, 0, true, true},
+	} {
+		c := &connection{}
+		c.heard.Store(now.Add(-tt.heard).UnixNano())
+		c.waits.Store(tt.waits)
+		if got := c.silent(tt.ping, now); got != tt.want {
+			t.Errorf("%s: is it given up: %t", name, got)
+		}
+	}
 }

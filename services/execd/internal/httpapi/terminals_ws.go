@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type connection struct {
 	ws       *websocket.Conn
 	client   *terminal.Client
 	heard    atomic.Int64 // When the client last sent something, in Unix nanoseconds.
+	waits    atomic.Bool  // Its input waits for the process.
 	offences int
 	failed   atomic.Bool // Nothing more can be sent.
 }
@@ -147,7 +149,10 @@ func (c *connection) obey(msg terminal.Message) bool {
 	// A client that lost its place or its process learns of it from the other direction.
 	switch msg.Request {
 	case terminal.Input:
+		c.waits.Store(true)
 		_ = c.client.Input(msg.Data)
+		c.heard.Store(time.Now().UnixNano())
+		c.waits.Store(false)
 	case terminal.Resize:
 		_ = c.client.Resize(msg.Cols, msg.Rows)
 	case terminal.Signal:
@@ -169,10 +174,23 @@ func (c *connection) keepAlive(ctx context.Context) {
 		pinged, cancel := context.WithTimeout(ctx, wsPing)
 		err := c.ws.Ping(pinged)
 		cancel()
-		if err != nil && time.Since(time.Unix(0, c.heard.Load())) > wsSilence {
+		if c.silent(err, time.Now()) {
 			_ = c.ws.CloseNow()
 			return
 		}
+	}
+}
+
+// silent reports whether a client is to be given up after a ping with this result. One whose input waits for a process that does not read is not
+// read either, so that its answer cannot be heard: it is given up only when it cannot be reached.
+func (c *connection) silent(ping error, now time.Time) bool {
+	switch {
+	case ping == nil:
+		return false
+	case c.waits.Load():
+		return !errors.Is(ping, context.DeadlineExceeded)
+	default:
+		return now.Sub(time.Unix(0, c.heard.Load())) > wsSilence
 	}
 }
 
