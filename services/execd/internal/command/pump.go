@@ -16,13 +16,15 @@ import (
 )
 
 const (
-	// readSize is the normal size of a read buffer: half of what a pipe holds.
+	// startSize is the size of a read buffer until there is more at once: most commands say little, and a thousand may run.
+	startSize = 2 << 10
+	// readSize is the size of one then: half of what a pipe holds.
 	readSize = 32 << 10
 	// maxLine bounds a line in memory; a longer one is delivered in several pieces. Readers join pieces that lack a terminator
 	// with a newline of their own, so the bound is far above ordinary lines.
 	maxLine = 4 << 20
 	// givenLines bounds the lines that a sink gets at once: those of a full buffer can be so many that encoding them takes as long as a slow
-	// client, and a sink that works is not to look like one that waits.
+	// client, and a sink that works is not to look like one that waits. A list of all of them would be larger than the buffer, too.
 	givenLines = 1 << 10
 	// discardSize is the buffer of a pipe that nobody listens to any more.
 	discardSize = 4 << 10
@@ -37,6 +39,7 @@ type pump struct {
 	raw      syscall.RawConn // Of r.
 	writeEnd uintptr
 	relief   relief
+	lines    [][]byte // What the sink is given.
 
 	delivered chan struct{} // Closed when nothing more will be given to the sink.
 	lost      error         // Valid then: why output never reached the sink that should have.
@@ -145,9 +148,8 @@ func (p *pump) run() {
 // deliver gives lines to the sink until the pipe ends, the drain is over, or the sink wants no more. It reports whether the pipe
 // may still have writers.
 func (p *pump) deliver() (open bool) {
-	buf := make([]byte, readSize)
+	buf := make([]byte, startSize)
 	held := 0 // Bytes at the front of buf that belong to an unfinished line.
-	var lines [][]byte
 	for {
 		n, err := p.relief.waiting(buf[held:])
 		if err != nil {
@@ -159,17 +161,16 @@ func (p *pump) deliver() (open bool) {
 		}
 		if n > 0 {
 			end := held + n
-			var rest int
-			lines, rest = split(lines[:0], buf[:end], held)
-			if rest == 0 && end == len(buf) && len(buf) >= maxLine {
+			rest, refused := p.give(buf[:end], held)
+			if refused == nil && rest == 0 && end == len(buf) && len(buf) >= maxLine {
 				rest = sse.CutText(buf, len(buf)-8)
-				lines = append(lines, buf[:rest])
+				refused = p.relief.give([][]byte{buf[:rest]})
 			}
-			if p.give(lines) != nil {
+			if refused != nil {
 				return true
 			}
 			held = copy(buf, buf[rest:end])
-			buf = resize(buf, held)
+			buf = resize(buf, held, end == len(buf))
 		}
 		if err == nil {
 			continue
@@ -179,23 +180,28 @@ func (p *pump) deliver() (open bool) {
 			_ = p.r.SetReadDeadline(time.Now().Add(drainIdle))
 			continue
 		}
-		if held > 0 && p.give([][]byte{buf[:held]}) != nil {
-			return late
+		if held > 0 {
+			_ = p.relief.give([][]byte{buf[:held]}) // The last.
 		}
 		return late
 	}
 }
 
-// give hands lines to the sink, in parts that take no longer than the sink lets them.
-func (p *pump) give(lines [][]byte) error {
-	for len(lines) > 0 {
-		n := min(len(lines), givenLines)
-		if err := p.relief.give(lines[:n]); err != nil {
-			return err
+// give hands the finished lines of b to the sink, not too many at once, and returns where the unfinished rest begins. The first skip bytes are
+// known to hold no terminator.
+func (p *pump) give(b []byte, skip int) (rest int, refused error) {
+	for more := true; more; skip = 0 {
+		var n int
+		p.lines, n = split(p.lines[:0], b[rest:], skip)
+		if more = len(p.lines) == givenLines; len(p.lines) == 0 {
+			break
 		}
-		lines = lines[n:]
+		if err := p.relief.give(p.lines); err != nil {
+			return rest, err
+		}
+		rest += n
 	}
-	return nil
+	return rest, nil
 }
 
 // extend moves the deadline after output that came during the drain.
@@ -212,10 +218,12 @@ func (p *pump) extend() {
 	_ = p.r.SetReadDeadline(idle)
 }
 
-// resize makes room for more of an unfinished line, and gives the room back after it.
-func resize(buf []byte, held int) []byte {
+// resize makes room for more at once, and for more of an unfinished line, and gives the latter back after it.
+func resize(buf []byte, held int, full bool) []byte {
 	size := len(buf)
 	switch {
+	case full && len(buf) < readSize:
+		size = readSize
 	case held == len(buf):
 		size = min(2*len(buf), maxLine)
 	case len(buf) > readSize && held < readSize/2:
@@ -229,12 +237,12 @@ func resize(buf []byte, held int) []byte {
 	return grown
 }
 
-// split appends the finished lines of b, each with its terminator \n, \r or \r\n, and returns where the unfinished rest begins.
+// split appends finished lines of b, as many as a sink gets at once, each with its terminator \n, \r or \r\n, and returns where the rest begins.
 // The first skip bytes are known to hold no terminator. A \r at the very end finishes its line at once: progress bars wait for
 // nobody; the \n that may follow becomes a line of its own.
 func split(lines [][]byte, b []byte, skip int) (_ [][]byte, rest int) {
 	cr := find(b, '\r', skip)
-	for at := skip; ; {
+	for at := skip; len(lines) < givenLines; {
 		end := find(b, '\n', at) + 1
 		if cr < end-1 {
 			end = cr + 1
@@ -249,6 +257,7 @@ func split(lines [][]byte, b []byte, skip int) (_ [][]byte, rest int) {
 		lines = append(lines, b[rest:end])
 		rest, at = end, end
 	}
+	return lines, rest
 }
 
 // find returns the index of c at or after from, or len(b).
