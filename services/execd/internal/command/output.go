@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"opensandbox/libs/fault"
@@ -48,7 +49,8 @@ func (m *Manager) Log(id string, cursor int64) (f *os.File, size, next int64, er
 	if !ok || rec.output == "" {
 		return nil, 0, 0, fault.Newf(fault.Invalid, "no background command with id %s", id).WithCode("INVALID_REQUEST_BODY")
 	}
-	f, err = os.Open(rec.output)
+	// Non-blocking: the file is where commands can put something else in its place.
+	f, err = os.OpenFile(rec.output, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("command output: %w", err)
 	}

@@ -143,8 +143,10 @@ func fromTemporary(tmp *temporary, target string, want resolved) error {
 	return overwrite(target, tmp, want)
 }
 
+// overwrite writes a file in place.
 func overwrite(target string, src io.Reader, want resolved) error {
-	f, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o777)
+	// Non-blocking, so that a pipe that nobody reads gives an answer instead of a hanging request.
+	f, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o777)
 	if err != nil {
 		return broken(err)
 	}

@@ -93,7 +93,7 @@ func (f File) read() (s wireSet, ok bool, err error) {
 
 // ownFile reads a file that nobody but execd's user and root could have written: what it says is run as execd's user.
 func ownFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // A pipe is refused below, and must not be waited for.
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,6 +99,13 @@ func TestFileOfAnImage(t *testing.T) {
 	}
 	if _, err := Load("", File{Path: path + "/x"}); err != nil {
 		t.Errorf("a path below a file: got %v", err)
+	}
+	pipe := filepath.Join(t.TempDir(), "lifecycle.toml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load("", File{Path: pipe}); err == nil || !strings.Contains(err.Error(), "expected a file") {
+		t.Errorf("a pipe: %v", err)
 	}
 }
 

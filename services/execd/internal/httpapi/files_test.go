@@ -179,6 +179,11 @@ func TestUploadErrors(t *testing.T) {
 	if _, err := os.Stat(s.path("y")); err == nil {
 		t.Error("a file with an unknown owner was written")
 	}
+	pipe := s.path("pipe")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.upload(meta(pipe, ""), file).wantError(t, 500, codeRuntime) // Nobody reads it.
 	// A body that is cut leaves the old content.
 	keep := s.write("keep", "old", 0o644)
 	body, ct := form(meta(keep, ""), part{"file", "f", strings.Repeat("n", 100000)})
