@@ -45,8 +45,7 @@ func (a *API) runInSession(w http.ResponseWriter, r *http.Request, args []string
 	if err := decode(w, r, &req); err != nil {
 		return err
 	}
-	// The body must be consumed before the answer starts: net/http watches for a departing client only after that.
-	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	consume(w, r)
 	sink := &streamSink{w: w}
 	began := time.Now()
 	res, err := a.cfg.Sessions.Run(r.Context(), args[0], &req, sink)
