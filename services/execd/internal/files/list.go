@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"opensandbox/libs/fault"
 )
@@ -42,33 +43,28 @@ func (l *listing) below(dir string, depth int) error {
 	if err := l.ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // Removed since its parent was read.
-		}
-		return broken(err)
-	}
-	for _, e := range entries {
+	return present(entries(dir, func(e fs.DirEntry) error {
 		fi, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
 		if err != nil {
-			return broken(err)
+			return present(err)
 		}
 		path := filepath.Join(dir, e.Name())
-		if err := l.each(l.names.describe(path, fi)); err != nil {
+		if err := l.each(l.names.describe(path, fi)); err != nil || !fi.IsDir() {
 			return err
 		}
-		if !fi.IsDir() {
-			continue
-		}
-		if err := l.below(path, depth-1); err != nil {
-			return err
-		}
+		return l.below(path, depth-1)
+	}))
+}
+
+// present takes away the error of what has vanished since its directory was read, and words others of the file system.
+func present(err error) error {
+	if _, ok := err.(*fs.PathError); !ok { // Not errors.As: what was worded further below has such a cause.
+		return err
 	}
-	return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return broken(err)
 }
 
 // Search calls each for every non-directory below a path whose base name matches the pattern, in the order of a depth-first walk
@@ -110,37 +106,24 @@ func (s *search) below(dir string) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return broken(err)
-	}
-	if dir != "/" {
-		dir += "/"
-	}
-	for _, e := range entries {
+	prefix := strings.TrimSuffix(dir, "/") + "/"
+	return present(entries(dir, func(e fs.DirEntry) error {
 		name := e.Name()
 		switch {
 		case e.IsDir():
-			err = s.below(dir + name)
+			return s.below(prefix + name)
 		case s.match.Match(name):
-			err = s.file(dir + name)
+			return s.file(prefix + name)
 		default:
-			continue
+			return nil
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	}))
 }
 
 func (s *search) file(path string) error {
 	fi, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return broken(err)
+		return present(err)
 	}
 	return s.each(s.names.describe(path, fi))
 }

@@ -99,16 +99,9 @@ func copyDir(src, dest string) error {
 	if err := os.Mkdir(dest, 0o700); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(src)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := copyTree(filepath.Join(src, e.Name()), filepath.Join(dest, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
+	return entries(src, func(e fs.DirEntry) error {
+		return copyTree(filepath.Join(src, e.Name()), filepath.Join(dest, e.Name()))
+	})
 }
 
 func copyFile(src, dest string) error {
