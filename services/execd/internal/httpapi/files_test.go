@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -179,6 +180,8 @@ func TestUploadErrors(t *testing.T) {
 	if _, err := os.Stat(s.path("y")); err == nil {
 		t.Error("a file with an unknown owner was written")
 	}
+	large := meta(p, `,"ignored":"`+strings.Repeat("x", 1<<20-200)+`"`)
+	s.upload(append(slices.Repeat([]part{large}, 17), slices.Repeat([]part{file}, 17)...)...).wantError(t, 400, "INVALID_FILE")
 	pipe := s.path("pipe")
 	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
 		t.Fatal(err)
