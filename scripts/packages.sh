@@ -24,6 +24,8 @@ need iptables iptables
 need node nodejs
 need npm npm
 need prometheus prometheus
+# For the daemon as it is built for another processor.
+[ "$(uname -m)" = aarch64 ] || need qemu-aarch64-static qemu-user-static
 need redis-server redis-server
 need shellcheck shellcheck
 # The race detector needs a C compiler, and its headers: a machine can have the one without the others.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -61,16 +62,26 @@ func run(m *testing.M) int {
 
 func buildImages(dir string) error {
 	bin := filepath.Join(dir, "execd")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "../cmd/opensandbox-execd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
+	if err := build(bin, runtime.GOARCH); err != nil {
+		return err
 	}
 	if err := importImage(scratchImage, map[string]string{"execd": bin}, nil); err != nil {
 		return err
 	}
-	links := []string{"sh", "sleep", "id", "cat", "env", "ps", "kill", "touch", "ls", "true"}
 	return importImage(busyboxImage, map[string]string{"execd": bin, "bin/busybox": "/bin/busybox"}, links)
+}
+
+// links are the programs of busybox that images have under their own names.
+var links = []string{"sh", "sleep", "id", "cat", "env", "ps", "kill", "touch", "ls", "true"}
+
+// build makes the daemon for a processor.
+func build(bin, arch string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "../cmd/opensandbox-execd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build for %s: %w\n%s", arch, err, out)
+	}
+	return nil
 }
 
 // importImage makes an image of the files, with /bin links to busybox, a world-writable /tmp and a user called worker.
