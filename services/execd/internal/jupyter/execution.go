@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,12 @@ import (
 const (
 	// replyGrace is how long the reply to a request may come after everything else: the two travel on different ways.
 	replyGrace = 2 * time.Second
+	// idleWait is how long a kernel that has replied may be silent before it says that it is done: what it said is lost then.
+	idleWait = 10 * time.Second
+	// greetWait bounds the wait for the answer to a greeting, which a kernel that is busy does not give. greetPause is the time before the second
+	// one; each further takes twice as long.
+	greetWait  = 3 * time.Second
+	greetPause = 200 * time.Millisecond
 	// lookWait bounds one look whether the kernel is still there.
 	lookWait = 10 * time.Second
 	// maxMisses is the number of looks without an answer after which the server counts as lost.
@@ -40,6 +47,7 @@ type execution struct {
 	raised  bool
 	idle    bool // The kernel is done with the snippet.
 	replied bool
+	heard   time.Time // When the last frame came.
 	misses  int
 }
 
@@ -83,12 +91,58 @@ func (e *execution) Run(ctx context.Context, snippet string, out code.Output) er
 	if err != nil {
 		return fmt.Errorf("encode the snippet: %w", err)
 	}
+	frames := make(chan frame)
+	reading.Go(func() { e.read(reads, frames) })
+	if err := e.greet(ctx, frames); err != nil {
+		return err
+	}
 	if err := e.conn.Write(ctx, websocket.MessageText, request); err != nil {
 		return e.lost(ctx, err)
 	}
-	frames := make(chan frame)
-	reading.Go(func() { e.read(reads, frames) })
+	e.heard = time.Now()
 	return e.follow(ctx, frames)
+}
+
+// greet waits until what the kernel publishes arrives. Jupyter accepts connections while a kernel starts again after its death, and a subscription
+// comes into being some time after that: what is published until then goes nowhere, which would be all that a snippet says.
+func (e *execution) greet(ctx context.Context, frames <-chan frame) error {
+	var asked []string
+	again, end := time.NewTimer(0), time.NewTimer(greetWait)
+	defer again.Stop()
+	defer end.Stop()
+	for pause := greetPause; ; {
+		select {
+		case <-again.C:
+			id := uuid.New()
+			asked = append(asked, id)
+			if err := e.ask(ctx, id); err != nil {
+				return err
+			}
+			again.Reset(pause)
+			pause *= 2
+		case f := <-frames:
+			m, err := e.handle(ctx, f)
+			if err != nil || m.Type == "status" && slices.Contains(asked, m.Parent) {
+				return err
+			}
+		case <-end.C:
+			return nil // It is busy with what somebody else runs.
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ask sends a request that every kernel answers, and that changes nothing.
+func (e *execution) ask(ctx context.Context, id string) error {
+	request, err := infoRequest(id, uuid.New(), time.Now())
+	if err != nil {
+		return fmt.Errorf("encode a request: %w", err)
+	}
+	if err := e.conn.Write(ctx, websocket.MessageText, request); err != nil {
+		return e.lost(ctx, err)
+	}
+	return nil
 }
 
 // read passes frames on until the connection or ctx ends.
@@ -115,13 +169,14 @@ func (e *execution) follow(ctx context.Context, frames <-chan frame) error {
 		select {
 		case f := <-frames:
 			look.Reset(e.kernel.client.cfg.Look)
-			if f.err != nil {
-				return e.lost(ctx, f.err)
-			}
-			if err := e.handle(f); err != nil {
+			e.heard = time.Now()
+			if _, err := e.handle(ctx, f); err != nil {
 				return err
 			}
 		case <-look.C:
+			if e.replied && time.Since(e.heard) >= idleWait {
+				return runtimeFault("the kernel has run the code, but what it said was lost")
+			}
 			if err := e.look(ctx); err != nil {
 				return err
 			}
@@ -174,15 +229,18 @@ func (e *execution) look(ctx context.Context) error {
 }
 
 // handle takes one frame. An error ends the run.
-func (e *execution) handle(f frame) error {
+func (e *execution) handle(ctx context.Context, f frame) (message, error) {
+	if f.err != nil {
+		return message{}, e.lost(ctx, f.err)
+	}
 	m, err := parse(f.data, f.isBinary)
 	if err == nil {
 		err = e.take(m)
 	}
 	if err != nil && !errors.Is(err, errDied) {
-		return runtimeFault("the Jupyter server sent what is no message of its protocol; the code may still run").Because(err)
+		err = runtimeFault("the Jupyter server sent what is no message of its protocol; the code may still run").Because(err)
 	}
-	return err
+	return m, err
 }
 
 // take gives one message to the output.

@@ -101,6 +101,10 @@ func TestBadTalk(t *testing.T) {
 			talk.Message("execute_result", "", map[string]any{"execution_count": "one"})
 			talk.Leave()
 		}, "no message of its protocol"},
+		"only a reply": {func(_ *jupytertest.Fake, talk *jupytertest.Talk) {
+			talk.Reply("ok")
+			talk.Leave()
+		}, "what it said was lost"},
 		"cut":     {func(_ *jupytertest.Fake, talk *jupytertest.Talk) { talk.Cut() }, "connection to the Jupyter server was lost"},
 		"too big": {func(_ *jupytertest.Fake, talk *jupytertest.Talk) { talk.Print("stdout", strings.Repeat("x", 1<<17)) }, "more than 65536 bytes"},
 		"dead":    {func(_ *jupytertest.Fake, talk *jupytertest.Talk) { talk.Status("dead"); talk.Leave() }, "the kernel died"},

@@ -71,18 +71,27 @@ func withoutBuffers(frame []byte) ([]byte, error) {
 // executeRequest returns the message that runs a snippet. Input is refused: nobody is there to type. An error does not stop what waits: that
 // is the next run, after one whose connection was lost.
 func executeRequest(id, session, snippet string, now time.Time) ([]byte, error) {
+	return request("execute_request", id, session, now, map[string]any{
+		"code": snippet, "silent": false, "store_history": true, "user_expressions": struct{}{}, "allow_stdin": false, "stop_on_error": false,
+	})
+}
+
+// infoRequest returns the message that asks a kernel what it is.
+func infoRequest(id, session string, now time.Time) ([]byte, error) {
+	return request("kernel_info_request", id, session, now, struct{}{})
+}
+
+func request(kind, id, session string, now time.Time, content any) ([]byte, error) {
 	return json.Marshal(map[string]any{
 		"header": map[string]string{
-			"msg_id": id, "msg_type": "execute_request", "username": "execd", "session": session,
+			"msg_id": id, "msg_type": kind, "username": "execd", "session": session,
 			"date": now.UTC().Format(time.RFC3339Nano), "version": protocolVersion,
 		},
 		"parent_header": struct{}{},
 		"metadata":      struct{}{},
 		"channel":       "shell",
 		"buffers":       []string{},
-		"content": map[string]any{
-			"code": snippet, "silent": false, "store_history": true, "user_expressions": struct{}{}, "allow_stdin": false, "stop_on_error": false,
-		},
+		"content":       content,
 	})
 }
 

@@ -40,7 +40,7 @@ func FuzzMessage(f *testing.F) {
 		if err == nil && m.Type == "" {
 			t.Error("a message without a type was accepted")
 		}
-		if handled := e.handle(frame{data: data, isBinary: isBinary}); err != nil && handled == nil {
+		if _, handled := e.handle(t.Context(), frame{data: data, isBinary: isBinary}); err != nil && handled == nil {
 			t.Error("a frame that is no message did not end the run")
 		}
 		if out.calls > 1 || out.calls == 1 && m.Parent != "ours" {

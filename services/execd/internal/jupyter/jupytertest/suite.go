@@ -293,6 +293,12 @@ func testDeath(t *testing.T, c *jupyter.Client) {
 		t.Errorf("death: got %v", err)
 	}
 	Want(t, k, snippetGet, Seen{Errors: []string{"NameError: name 'x' is not defined"}})
+	for range 2 { // What runs at once after a death is heard.
+		if err := Run(bounded(t), t, k, snippetDie, NewRecorder()); err == nil {
+			t.Error("the kernel does not die again")
+		}
+		Want(t, k, snippetValue, value("2"))
+	}
 }
 
 func testStop(t *testing.T, c *jupyter.Client) {

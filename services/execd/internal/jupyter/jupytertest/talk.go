@@ -152,7 +152,7 @@ var snippets = map[string]func(*Talk){
 	},
 	snippetDie: func(t *Talk) {
 		t.kernel.mu.Lock()
-		t.kernel.x = ""
+		t.kernel.x, t.kernel.silent = "", 2
 		t.kernel.mu.Unlock()
 		t.Message("status", "other", object{"execution_state": "restarting"})
 		t.Leave()
