@@ -83,7 +83,6 @@ type record struct {
 	content  string
 	started  time.Time
 	output   string // The log of a background command; empty for a foreground one.
-	listed   bool   // It is in records while it runs.
 	proc     *reap.Process
 	finished chan struct{} // Closed after the fields below were set.
 
@@ -148,7 +147,7 @@ func (m *Manager) start(id string, p *plan, stdout, stderr uintptr, output strin
 	if err != nil {
 		return nil, explain(err, p)
 	}
-	rec := &record{id: id, content: p.content, started: began, output: output, listed: true, proc: proc, finished: make(chan struct{})}
+	rec := &record{id: id, content: p.content, started: began, output: output, proc: proc, finished: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.records[id] = rec
@@ -187,7 +186,7 @@ func (m *Manager) watch(rec *record, timeout time.Duration) {
 	code, problem := describe(rec.proc.Status())
 	m.mu.Lock()
 	rec.ended, rec.code, rec.problem = time.Now(), code, problem
-	if rec.listed && rec.output == "" {
+	if rec.output == "" && m.records[rec.id] == rec { // Not a job, which is in no list.
 		for _, id := range m.history.add(rec) {
 			delete(m.records, id)
 		}
