@@ -25,35 +25,40 @@ func (s *Service) List(ctx context.Context, sent string, depth int, each func(In
 	if !fi.IsDir() {
 		return fault.Newf(fault.Invalid, "not a directory (symlinks are not followed): %s", sent).WithCode(codeBody)
 	}
-	l := listing{ctx: ctx, names: newNames(), each: each}
-	return l.below(root, depth)
+	w := walk{ctx: ctx, names: newNames(), each: each}
+	return w.list(root, depth)
 }
 
-// listing is one walk of List.
-type listing struct {
+// walk is one way through a tree.
+type walk struct {
 	ctx   context.Context
 	names *names
 	each  func(Info) error
 }
 
-func (l *listing) below(dir string, depth int) error {
+// through calls visit for the entries of a directory, unless it has vanished or nobody waits for them any more.
+func (w *walk) through(dir string, visit func(fs.DirEntry) error) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	return present(entries(dir, visit))
+}
+
+func (w *walk) list(dir string, depth int) error {
 	if depth <= 0 {
 		return nil
 	}
-	if err := l.ctx.Err(); err != nil {
-		return err
-	}
-	return present(entries(dir, func(e fs.DirEntry) error {
+	return w.through(dir, func(e fs.DirEntry) error {
 		fi, err := e.Info()
 		if err != nil {
 			return present(err)
 		}
 		path := filepath.Join(dir, e.Name())
-		if err := l.each(l.names.describe(path, fi)); err != nil || !fi.IsDir() {
+		if err := w.each(w.names.describe(path, fi)); err != nil || !fi.IsDir() {
 			return err
 		}
-		return l.below(path, depth-1)
-	}))
+		return w.list(path, depth-1)
+	})
 }
 
 // present takes away the error of what has vanished since its directory was read, and words others of the file system.
@@ -83,7 +88,7 @@ func (s *Service) Search(ctx context.Context, sent, pattern string, each func(In
 	if err != nil {
 		return missing(sent, err)
 	}
-	w := search{ctx: ctx, match: match, names: newNames(), each: each}
+	w := search{walk{ctx: ctx, names: newNames(), each: each}, match}
 	switch {
 	case fi.IsDir():
 		return w.below(root)
@@ -94,20 +99,15 @@ func (s *Service) Search(ctx context.Context, sent, pattern string, each func(In
 	}
 }
 
-// search is one walk. It makes a path only of what it enters or reports: most files match nothing.
+// search is the walk of Search. It makes a path only of what it enters or reports: most files match nothing.
 type search struct {
-	ctx   context.Context
+	walk
 	match *Pattern
-	names *names
-	each  func(Info) error
 }
 
 func (s *search) below(dir string) error {
-	if err := s.ctx.Err(); err != nil {
-		return err
-	}
 	prefix := strings.TrimSuffix(dir, "/") + "/"
-	return present(entries(dir, func(e fs.DirEntry) error {
+	return s.through(dir, func(e fs.DirEntry) error {
 		name := e.Name()
 		switch {
 		case e.IsDir():
@@ -117,7 +117,7 @@ func (s *search) below(dir string) error {
 		default:
 			return nil
 		}
-	}))
+	})
 }
 
 func (s *search) file(path string) error {
