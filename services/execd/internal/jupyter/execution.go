@@ -96,11 +96,17 @@ func (e *execution) Run(ctx context.Context, snippet string, out code.Output) er
 	if err := e.greet(ctx, frames); err != nil {
 		return err
 	}
+	if err := e.send(ctx, request); err != nil {
+		return err
+	}
+	return e.follow(ctx, frames)
+}
+
+func (e *execution) send(ctx context.Context, request []byte) error {
 	if err := e.conn.Write(ctx, websocket.MessageText, request); err != nil {
 		return e.lost(ctx, err)
 	}
-	e.heard = time.Now()
-	return e.follow(ctx, frames)
+	return nil
 }
 
 // greet waits until what the kernel publishes arrives. Jupyter accepts connections while a kernel starts again after its death, and a subscription
@@ -139,10 +145,7 @@ func (e *execution) ask(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("encode a request: %w", err)
 	}
-	if err := e.conn.Write(ctx, websocket.MessageText, request); err != nil {
-		return e.lost(ctx, err)
-	}
-	return nil
+	return e.send(ctx, request)
 }
 
 // read passes frames on until the connection or ctx ends.
